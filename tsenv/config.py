@@ -178,8 +178,9 @@ def logical_cwd() -> Path:
         return Path("/")  # a deleted working directory has no file
 
 
-def load(path: Path) -> Config:
+def load(path: str | Path) -> Config:
     """Read and check one file. Raises TsenvError naming the file and the key."""
+    path = Path(path)
     return parse(read(path), path, trusted=is_allowed(path))
 
 
@@ -322,3 +323,14 @@ def _same(record: Path, content: bytes) -> bool:
         return record.read_bytes() == content
     except OSError:
         return False
+
+
+def chosen(given: str | None) -> Path:
+    """Return the file that `allow` and `deny` mean: a file, a folder's, or the nearest one upward."""
+    if given:
+        path = logical_cwd() / given
+        return path / FILE if path.is_dir() else path
+    path = find()  # type: ignore[assignment]
+    if path is None:
+        raise TsenvError(f"no {FILE} here or above", f"write one: echo 'name = \"work\"' > {FILE}")
+    return path

@@ -6,7 +6,6 @@ value in them, and it is ``[A-Za-z0-9._-]`` only, so it needs no quoting in any 
 """
 
 import os
-from pathlib import Path
 
 from tsenv.paths import data_file
 
@@ -14,27 +13,27 @@ from tsenv.paths import data_file
 _XONSH_RC = ("/etc/xonsh/xonshrc", "~/.config/xonsh/rc.xsh", "~/.xonshrc")
 
 
-def subshell(shell_path: str, name: str, session_dir: Path) -> tuple[list[str], dict[str, str]]:
+def subshell(shell_path: str, name: str, session_dir: str | os.PathLike[str]) -> tuple[list[str], dict[str, str]]:
     """Return argv and extra environment for the user's interactive shell inside session NAME.
 
     A shell without a way in (tcsh, elvish, an unknown one) is started plainly; it still has TSENV_PROMPT.
     """
-    kind = Path(shell_path).name.lstrip("-")
+    kind = os.path.basename(shell_path).lstrip("-")
     prompt = "" if os.environ.get("TSENV_DISABLE_PROMPT") else f"({name}) "
     environment = {"TSENV_PROMPT": f"({name}) "}
-    folder = session_dir / "rc"
+    folder = os.path.join(session_dir, "rc")
     if kind == "bash":
-        return [shell_path, "--rcfile", str(_write(folder / "bashrc", "bash", prompt))], environment
+        return [shell_path, "--rcfile", _write(f"{folder}/bashrc", "bash", prompt)], environment
     if kind == "zsh":
-        _write(folder / "zsh" / ".zshenv", "zshenv", prompt)
-        _write(folder / "zsh" / ".zshrc", "zshrc", prompt)
-        return [shell_path], environment | _moved("ZDOTDIR", str(folder / "zsh"))
+        _write(f"{folder}/zsh/.zshenv", "zshenv", prompt)
+        _write(f"{folder}/zsh/.zshrc", "zshrc", prompt)
+        return [shell_path], environment | _moved("ZDOTDIR", f"{folder}/zsh")
     if kind == "fish":
         return [shell_path, "-C", _text("fish", prompt)], environment
     if kind in {"sh", "dash", "ash", "ksh", "ksh93", "mksh"}:
-        return [shell_path], environment | _moved("ENV", str(_write(folder / "shrc", "sh", prompt)))
+        return [shell_path], environment | _moved("ENV", _write(f"{folder}/shrc", "sh", prompt))
     if kind == "xonsh":
-        rc = [*_xonsh_files(), str(_write(folder / "xonshrc", "xonsh", prompt))]
+        rc = [*_xonsh_files(), _write(f"{folder}/xonshrc", "xonsh", prompt)]
         return [shell_path], environment | {"XONSHRC": os.pathsep.join(rc)}
     return [shell_path], environment
 
@@ -49,16 +48,19 @@ def _moved(variable: str, value: str) -> dict[str, str]:
 def _xonsh_files() -> list[str]:
     if given := os.environ.get("XONSHRC"):
         return given.split(os.pathsep)
-    return [path for path in map(os.path.expanduser, _XONSH_RC) if Path(path).exists()]
+    return [path for path in map(os.path.expanduser, _XONSH_RC) if os.path.exists(path)]
 
 
 def _text(kind: str, prompt: str) -> str:
-    return data_file(f"shell/subshell.{kind}").read_text().replace("@PROMPT@", f"'{prompt}'")
+    with open(data_file(f"shell/subshell.{kind}")) as file:
+        return file.read().replace("@PROMPT@", f"'{prompt}'")
 
 
-def _write(path: Path, kind: str, prompt: str) -> Path:
+def _write(path: str, kind: str, prompt: str) -> str:
     """Write the file by rename: another `tsenv shell` may be reading the old one."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.write_text(_text(kind, prompt))
-    return draft.replace(path)
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    draft = f"{path}.{os.getpid()}"
+    with open(draft, "w") as file:
+        file.write(_text(kind, prompt))
+    os.replace(draft, path)
+    return path

@@ -1,0 +1,13 @@
+# Printed by `tsenv activate` after activate.fish.
+tsenv_deactivate
+if set -q TSENV_SESSION
+    set -gx TSENV_OLD_SESSION $TSENV_SESSION
+end
+set -gx TSENV_SESSION @NAME@
+set -gx TSENV_DIR @SESSION@
+set -gx TSENV_BIN @BIN@
+set -gx TSENV_PROMPT @PROMPT@
+set -gx PATH @BIN@ $PATH
+if status is-interactive; and test -z "$TSENV_DISABLE_PROMPT"
+    __tsenv_wrap
+end
