@@ -25,6 +25,7 @@ import fcntl
 import os
 import pwd
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -238,11 +239,14 @@ def _make_lan() -> None:
 
 
 def _lan_dns_argv() -> list[str]:
+    # IPv6 has names of its own: Debian 12's pasta loses IPv6 answers in the first second of a namespace (the source ::
+    # of duplicate address detection becomes the guest's address to it), and a test should say when it wants that.
     names = {
-        "control.lab.test": "10.77.0.1,fd77::1",
-        "control-b.lab.test": "10.77.0.1,fd77::1",
-        "internet.lab.test": "10.77.0.4,fd77::4",
-        "lan-server.lab.test": "10.77.0.2,fd77::2",
+        "control.lab.test": "10.77.0.1",
+        "control-b.lab.test": "10.77.0.1",
+        "control6.lab.test": "fd77::1",
+        "internet.lab.test": "10.77.0.4",
+        "internet6.lab.test": "fd77::4",
     }
     records = [f"--host-record={name},{addresses}" for name, addresses in names.items()]
     # Everything else does not exist, at once: a query that nobody answers would cost its asker seconds.
@@ -382,6 +386,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.key:
         variables["TS_AUTHKEY"] = (lab.control_b if options.key == "b" else lab.control).auth_key()
     prefix = box.argv_prefix(options.user)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, exec passes that on, and old pasta then gives up
     os.execvpe(prefix[0], [*prefix, *(argv or ["bash"])], variables)
 
 
