@@ -1,0 +1,157 @@
+"""What all tests share: the lab, computers in it, and sessions that end with their test.
+
+The lab starts when the first test asks for it, and the last test process that used it ends it: xdist's workers share
+one lab, and so does a developer who ran ``tests/lab/lab.py up``, whose lab stays up.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+LAB_FOLDER = Path(__file__).parent / "lab"
+sys.path.insert(0, str(LAB_FOLDER))  # the lab is a program as well as a library: its modules lie flat
+
+if TYPE_CHECKING:
+    from lab import Lab
+    from lab_box import Completed, Machine
+    from lab_control import Control
+
+_numbers = itertools.count(1)
+
+
+class Up(Protocol):
+    """The fixture ``up``: bring a session up, with a fresh key on standard input."""
+
+    def __call__(  # noqa: PLR0913 - each is a knob that some test turns
+        self,
+        *options: str,
+        name: str | None = None,
+        machine: Machine | None = None,
+        control: Control | None = None,
+        key: str | None = None,
+        env: dict[str, str | None] | None = None,
+        check: bool = True,
+        timeout: float = 90,
+    ) -> Completed:
+        """Run ``tsenv -n NAME up … OPTIONS``; the session is brought down with the test."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that uses the lab, directly or through a fixture."""
+    for item in items:
+        if "lab" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.lab)
+
+
+def lack_of_lab() -> str:
+    """Say what keeps this machine from running the lab; empty if nothing does."""
+    if os.geteuid() != 0:
+        return "the lab needs root"
+    for program in ("bin/headscale", "bin/tailscaled", "bin/tsenv-lab-derp", "venv/bin/python"):
+        if not Path("/opt/tsenv-lab", program).exists():
+            return f"no /opt/tsenv-lab/{program}: run tests/lab/setup"
+    return ""
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """The embedded tailnet. Without root or tools its tests skip on a laptop, and fail in CI."""
+    if lack := lack_of_lab():
+        if os.environ.get("CI"):
+            pytest.fail(lack)
+        pytest.skip(lack)
+    from lab import Lab  # noqa: PLC0415 - a laptop without a lab still collects
+
+    running = Lab.acquire()
+    yield running
+    running.release()
+
+
+@pytest.fixture
+def machine(lab: Lab) -> Machine:
+    """The computer where commands run as the user tsenv-lab; all tests share it."""
+    return lab.machine
+
+
+@pytest.fixture
+def key(lab: Lab) -> str:
+    """A fresh one-time key for an ephemeral node of tailnet A."""
+    return lab.control.auth_key()
+
+
+@pytest.fixture
+def session_name(request: pytest.FixtureRequest) -> str:
+    """A session name that no other test has; it is a valid host name, too."""
+    return new_session_name(request.node.name)
+
+
+def new_session_name(about: str) -> str:
+    """Make a name from a test's name, unique on this machine: process id and count."""
+    words = re.sub(r"[^a-z0-9]+", "-", about.lower().removeprefix("test_")).strip("-")[:24].strip("-")
+    return f"{words or 't'}-{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture
+def up(lab: Lab, machine: Machine, session_name: str) -> Iterator[Up]:
+    """Bring sessions up that are down when the test is over, however it ends."""
+    started: list[tuple[Machine, str]] = []
+
+    def bring_up(  # noqa: PLR0913 - as Up
+        *options: str,
+        name: str | None = None,
+        machine: Machine = machine,
+        control: Control | None = None,
+        key: str | None = None,
+        env: dict[str, str | None] | None = None,
+        check: bool = True,
+        timeout: float = 90,
+    ) -> Completed:
+        server = control or lab.control
+        name = name or session_name
+        started.append((machine, name))
+        argv = ["tsenv", "-n", name, "up", "--login-server", server.url, "--auth-key-file", "-"]
+        if not any(option.startswith("--hostname") for option in options):
+            argv += ["--hostname", name]  # else all tests' nodes are called after the one machine
+        return machine.run(
+            [*argv, *options], input=key or server.auth_key(), env=env, check=check, timeout=timeout
+        )
+
+    yield bring_up
+    _down(started)
+
+
+def _down(started: list[tuple[Machine, str]]) -> None:
+    """End each session, all of them even if one fails to."""
+    failures = []
+    for machine, name in dict.fromkeys(started):
+        try:
+            done = machine.run(["tsenv", "-n", name, "down", "--force"], timeout=30)
+        except AssertionError as error:  # a timeout
+            failures.append(str(error))
+            continue
+        left = not machine.run(["test", "-e", f"/run/user/{_uid()}/tsenv/{name}"]).returncode
+        if left:
+            failures.append(f"the session's directory is still there\n{done}")
+    if failures:
+        pytest.fail("\n".join(failures))
+
+
+def _uid() -> int:
+    import pwd  # noqa: PLC0415 - not on every system that collects the tests
+
+    return pwd.getpwnam("tsenv-lab").pw_uid
+
+
+def until(probe: Callable[[], object], what: str, seconds: float = 15) -> None:
+    """Wait until the probe is true; the deadline names what was waited for."""
+    from lab_state import wait_until  # noqa: PLC0415 - as lab
+
+    wait_until(what, probe, seconds)
