@@ -21,6 +21,7 @@ function tsenv_deactivate
         set -e TSENV_DIR
         set -e TSENV_OLD_SESSION
         set -e TSENV_PROMPT
+        set -e TSENV_AUTO
     end
     # Only where the prompt is still ours: another tool may have wrapped it since, and then ours prints no prefix.
     if functions -q fish_prompt; and builtin string match -q '*__tsenv_show *' -- (functions fish_prompt)

@@ -30,7 +30,7 @@ tsenv_deactivate() {
                 ;;
             esac
         fi
-        \unset TSENV_BIN TSENV_DIR TSENV_OLD_SESSION TSENV_PROMPT __tsenv_rest __tsenv_kept __tsenv_item
+        \unset TSENV_BIN TSENV_DIR TSENV_OLD_SESSION TSENV_PROMPT TSENV_AUTO __tsenv_path __tsenv_rest __tsenv_kept __tsenv_item
         # Fails where hashing is off (PAINS 2.3).
         \hash -r 2>/dev/null || :
     fi

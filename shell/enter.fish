@@ -7,7 +7,9 @@ set -gx TSENV_SESSION @NAME@
 set -gx TSENV_DIR @SESSION@
 set -gx TSENV_BIN @BIN@
 set -gx TSENV_PROMPT @PROMPT@
+set -gx TSENV_AUTO @AUTO@
 set -gx PATH @BIN@ $PATH
+set -g __tsenv_path "$PATH"
 if status is-interactive; and test -z "$TSENV_DISABLE_PROMPT"
     __tsenv_wrap
 end

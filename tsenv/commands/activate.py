@@ -40,10 +40,11 @@ def add(sub: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the code; on failure only what makes the shell's eval fail, too (`eval "$(failing)"` is status 0)."""
-    return printing(args, lambda shell, name: _automatic(args, shell) if args.auto else _activate(shell, name))
+    make = (lambda shell, _: _automatic(args, shell)) if args.auto else _activate
+    return printing(args, "activate", make)
 
 
-def printing(args: argparse.Namespace, make: Callable[[str, str | None], str]) -> int:
+def printing(args: argparse.Namespace, verb: str, make: Callable[[str, str | None], str]) -> int:
     """Find shell and session in ARGS, print what MAKE makes of them, and `false` if it fails."""
     shell = "sh"
     try:
@@ -56,8 +57,7 @@ def printing(args: argparse.Namespace, make: Callable[[str, str | None], str]) -
         raise
     render.write(code)
     if sys.stdout.isatty():
-        command = f"tsenv {args.verb if hasattr(args, 'verb') else 'activate'}"
-        typed = render.SHELLS[shell].how.format(command=command)
+        typed = render.SHELLS[shell].how.format(command=f"tsenv {verb}")
         sys.stderr.write(f"tsenv: this only prints code; to run it, type:\n  {typed}\n")
     return 0
 
@@ -85,8 +85,8 @@ def _activate(shell: str, given: str | None) -> str:
     return _code(shell, name)
 
 
-def _code(shell: str, name: str) -> str:
-    changes = plan.activation(name, os.environ)
+def _code(shell: str, name: str, auto: str = "") -> str:
+    changes = plan.activation(name, os.environ, auto)
     only, skip = _wrap(name)
     shims.renew(name, changes.path, only, skip)
     return render.activate(shell, changes)
@@ -116,7 +116,7 @@ def _automatic(args: argparse.Namespace, shell: str) -> str:
         raise TsenvError(f"{found.path} is not allowed", "tsenv allow")
     name = found.name or "default"
     if alive.is_up(name):
-        return _code(shell, name)
+        return _code(shell, name, args.auto)
     if not found.up:
         sys.stderr.write(f"tsenv: session '{name}' of this folder is not up\n  hint: tsenv up\n")
     # The hook waits for `ready` with a builtin at each prompt, and starts `tsenv up` in the background where asked.

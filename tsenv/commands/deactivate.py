@@ -25,4 +25,4 @@ def main(args: argparse.Namespace) -> int:
     """Print the code. Twice is safe."""
     if (here := alive.inside()) is not None:
         sys.stderr.write(f"tsenv: this whole shell is inside '{here}'; to leave it: exit\n")
-    return printing(args, lambda shell, _: render.deactivate(shell, plan.deactivation(os.environ)))
+    return printing(args, "deactivate", lambda shell, _: render.deactivate(shell, plan.deactivation(os.environ)))

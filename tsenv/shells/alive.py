@@ -3,12 +3,15 @@
 import os
 
 from tsenv.errors import TsenvError
-from tsenv.paths import session_dir
+from tsenv.paths import check_private, runtime_base, session_dir
 
 
 def is_up(name: str) -> bool:
     """Say whether the session is ready and its anchor is still the process it was (a pid may be reused)."""
     folder = session_dir(name)
+    # Below /tmp somebody else may have put a folder there, with a `join` of his own.
+    check_private(runtime_base())
+    check_private(folder)
     try:
         if not os.path.exists(f"{folder}/ready"):
             return False

@@ -6,6 +6,7 @@ The environment that an activation owns (all exported, so that a subshell can un
     TSENV_DIR          the session's runtime directory
     TSENV_BIN          the entry at the front of PATH
     TSENV_PROMPT       "(NAME) ", for prompts that are made by a program (starship)
+    TSENV_AUTO         the .tsenv.toml by which the hook activated; empty when it was done by hand
 """
 
 import os
@@ -16,7 +17,7 @@ from tsenv.errors import TsenvError
 from tsenv.paths import session_dir
 from tsenv.shells import shims
 
-OWNED = ("TSENV_BIN", "TSENV_DIR", "TSENV_OLD_SESSION", "TSENV_PROMPT")
+OWNED = ("TSENV_BIN", "TSENV_DIR", "TSENV_OLD_SESSION", "TSENV_PROMPT", "TSENV_AUTO")
 
 
 class Plan(NamedTuple):
@@ -34,7 +35,7 @@ def without(path: str, entry: str) -> str:
     return ":".join(item for item in path.split(":") if item != entry)
 
 
-def activation(name: str, environ: Mapping[str, str]) -> Plan:
+def activation(name: str, environ: Mapping[str, str], auto: str = "") -> Plan:
     """Plan the activation of session NAME from this environment, which may hold another activation."""
     before = deactivation(environ)
     owner = before.set.get("TSENV_SESSION", None if "TSENV_SESSION" in before.unset else environ.get("TSENV_SESSION"))
@@ -46,6 +47,7 @@ def activation(name: str, environ: Mapping[str, str]) -> Plan:
         "TSENV_DIR": session_dir(name),
         "TSENV_BIN": front,
         "TSENV_PROMPT": f"({name}) ",
+        "TSENV_AUTO": auto,
     }
     if owner is not None:
         values["TSENV_OLD_SESSION"] = owner

@@ -5,8 +5,9 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from tsenv.errors import USAGE, TsenvError
 from tsenv.paths import data_file
-from tsenv.shells import quote
+from tsenv.shells import quote, shims
 from tsenv.shells.plan import Plan
 
 
@@ -29,7 +30,7 @@ _POSIX = Shell(
     quote.posix,
     ("deactivate.sh",),
     ("activate.sh",),
-    "tsenv_deactivate; \\unset -f tsenv_deactivate",
+    'tsenv_deactivate; [ -n "${__tsenv_hook-}" ] || \\unset -f tsenv_deactivate',
     'eval "$({command})"',
 )
 SHELLS: Mapping[str, Shell] = {
@@ -64,6 +65,7 @@ def activate(shell: str, plan: Plan) -> str:
         "SESSION": plan.set["TSENV_DIR"],
         "BIN": plan.set["TSENV_BIN"],
         "PROMPT": plan.set["TSENV_PROMPT"],
+        "AUTO": plan.set["TSENV_AUTO"],
         "PATH": plan.path,
         "DEACTIVATE": 'eval "`tsenv deactivate --shell tcsh`"',
     }
@@ -81,6 +83,27 @@ def deactivate(shell: str, plan: Plan) -> str:
         return (_tcsh(changes | {"PATH": plan.path}) + "unalias tsenv_deactivate; rehash\n") if changes else ""
     how = SHELLS[shell]
     return fill(shell, how.define, {}) + how.leave + "\n"
+
+
+def pending(shell: str, name: str, directory: str, log: str) -> str:
+    """Return the line that makes the hook wait for a session, and with a LOG bring it up in the background."""
+    quoted = SHELLS[shell].quote
+    return f"__tsenv_pending {quoted(name)} {quoted(directory)} {quoted(log)}\n"
+
+
+def hook(shell: str, program: str) -> str:
+    """Return the code for the rc file. PROGRAM is how the hook calls tsenv: a path, as PATH may lose it."""
+    files = {
+        "bash": ("deactivate.sh", "hook.sh", "hook.bash"),
+        "zsh": ("deactivate.sh", "hook.sh", "hook.zsh"),
+        "fish": ("activate.fish", "hook.fish"),
+    }
+    if shell not in files:
+        raise TsenvError(f"no hook for {shell}", f"bash, zsh and fish have one; {SHELLS[shell].how.format(command='tsenv activate')} works", USAGE)
+    from tsenv import config
+
+    values = {"TSENV": program, "SHELL": shell, "ROOT": shims.root(), "ALLOW": str(config.allow_store())}
+    return fill(shell, files[shell], values)
 
 
 def fill(shell: str, files: Iterable[str], values: Mapping[str, str]) -> str:

@@ -72,11 +72,13 @@ def renew(name: str, path: str, only: Iterable[str] | None = None, skip: Iterabl
     folders = _folders(path)
     _write_shim(name)
     now = ["1", *wrap, *(f"{at} {mtime}" for at, mtime in folders)]
+    newest = max((mtime for _, mtime in folders), default=0)
     if now == old:
+        _date_stamp(stamp_file(name), newest)
         return False
     wanted = programs([at for at, _ in folders], set(wrap[0].split()), set(wrap[1].split()))
     _link(folder, wanted)
-    _write_stamp(name, now, max((mtime for _, mtime in folders), default=0))
+    _write_stamp(name, now, newest)
     return True
 
 
@@ -165,7 +167,12 @@ def _write_stamp(name: str, lines: list[str], newest: int) -> None:
     draft = f"{stamp_file(name)}.{os.getpid()}"
     with open(draft, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write("\0".join(lines))
-    # A folder dated in the future would else be newer than the stamp at every prompt, and each prompt a rehash.
-    at = max(os.stat(draft).st_mtime_ns, newest)
-    os.utime(draft, ns=(at, at))
+    _date_stamp(draft, newest)
     os.replace(draft, stamp_file(name))
+
+
+def _date_stamp(path: str, newest: int) -> None:
+    """Date the stamp now, or as the newest folder: one of the future would make each prompt a rehash."""
+    os.utime(path)
+    if os.stat(path).st_mtime_ns < newest:
+        os.utime(path, ns=(newest, newest))
