@@ -11,7 +11,8 @@
     .1   net        headscale A :8080 (control.lab.test), headscale B :8081 (control-b.lab.test), DERP, STUN, DNS
     .2   my-server  peer in tailnet A: sshd, HTTP, echo, iperf3
     .3   my-server  peer in tailnet B, of the same name (the computer's name in the lab: my-server-b)
-    .4   internet   in no tailnet: HTTP, echo, iperf3, a CONNECT proxy (port 80); counts who sent it packets
+    .4   internet   in no tailnet: HTTP, echo, iperf3, a CONNECT proxy (port 80); counts who sent it packets;
+                    its public address, and what internet.lab.test resolves to, is 203.0.113.4 (routed by .1)
     .5   exit-node  on demand
     .6   router     on demand, with 10.88.0.0/24 and the host 10.88.0.2 behind it
     .100 machine    where commands run; .101… more of them
@@ -37,6 +38,10 @@ import lab_state
 from lab_box import Box, Machine, as_machine, allocate_octet, dnsmasq_argv, environment, find_box, get_box, make_box, make_network
 from lab_control import CONTROL_A, CONTROL_B, DERP_PORT, IN_NET, STUN_PORT, Control, TestControl, testcontrol
 from lab_state import BIN, FOLDER, HERE, LabError, sh
+
+# The internet host's public addresses: an exit node refuses to forward to private ones.
+INTERNET = "203.0.113.4"
+INTERNET6 = "2001:db8:77::4"
 
 SSH_NAMES = "my-server my-server.* 100.64.* fd7a:115c:* 10.77.0.2 10.77.0.3"
 
@@ -94,7 +99,7 @@ class Lab:
         A lab that nobody uses and nobody asked to keep was left by a killed run: it is not trusted, but replaced.
         """
         with lab_state.locked("life"):
-            in_use = Path("/run/tsenv-lab.in-use").open("a")
+            in_use = lab_state.lock_file("in-use").open("a")
             try:
                 running = lab_state.STATE.exists() and (lab_state.load()["keep"] or not _lock(in_use, fcntl.LOCK_EX))
                 lab = cls() if running else cls._start(keep=False)
@@ -230,11 +235,19 @@ def _make_lan() -> None:
     make_network("tsl-net")
     sh(
         *("ip", "-n", "tsl-net", "-batch", "-"),
-        stdin="""link add br0 type bridge forward_delay 0
+        stdin=f"""link add br0 type bridge forward_delay 0
         link set br0 up
         addr add 10.77.0.1/24 dev br0
         addr add fd77::1/64 dev br0 nodad
+        route add {INTERNET} via 10.77.0.4
+        route add {INTERNET6} via fd77::4
         """,
+    )
+    # .1 is the LAN's router, too: it knows the way to the public addresses, and keeps it to itself.
+    sh(
+        *(*IN_NET, "sh", "-ec"),
+        "cd /proc/sys/net; echo 1 >ipv4/ip_forward; echo 1 >ipv6/conf/all/forwarding;"
+        "for i in all default br0; do echo 0 >ipv4/conf/$i/send_redirects; done",
     )
 
 
@@ -245,8 +258,8 @@ def _lan_dns_argv() -> list[str]:
         "control.lab.test": "10.77.0.1",
         "control-b.lab.test": "10.77.0.1",
         "control6.lab.test": "fd77::1",
-        "internet.lab.test": "10.77.0.4",
-        "internet6.lab.test": "fd77::4",
+        "internet.lab.test": INTERNET,
+        "internet6.lab.test": INTERNET6,
     }
     records = [f"--host-record={name},{addresses}" for name, addresses in names.items()]
     # Everything else does not exist, at once: a query that nobody answers would cost its asker seconds.
@@ -283,6 +296,7 @@ def _serve(box: Box, body: str) -> None:
 
 def _make_internet() -> Box:
     box = make_box("internet", 4)
+    sh("ip", "-n", box.netns, "-batch", "-", stdin=f"addr add {INTERNET}/32 dev lo\naddr add {INTERNET6}/128 dev lo\n")
     sh(
         *(*box.enter(), "nft", "-f", "-"),
         stdin="""table inet lab {

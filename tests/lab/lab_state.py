@@ -69,9 +69,16 @@ def start_time(pid: int) -> int | None:
 @contextlib.contextmanager
 def locked(name: str, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
     """Hold the lab-wide lock of that name."""
-    with Path(f"/run/tsenv-lab.{name}").open("w") as file:
+    with lock_file(name).open("w") as file:
         fcntl.flock(file, mode)
         yield
+
+
+def lock_file(name: str) -> Path:
+    """Name a lock's file; it lies with what setup installed, for the lab's own folder goes with the lab."""
+    folder = Path("/opt/tsenv-lab/locks")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
 
 
 def load() -> dict[str, Any]:
