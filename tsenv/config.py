@@ -297,8 +297,7 @@ def allow(path: Path) -> None:
     for record in _records(path):
         record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = record.with_name(f"{FILE}.{os.getpid()}")
-        with draft.open("xb", opener=lambda at, flags: os.open(at, flags, 0o600)) as file:
-            file.write(content)
+        draft.write_bytes(content)
         draft.replace(record)
         record.with_name("denied").unlink(missing_ok=True)
 
