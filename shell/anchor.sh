@@ -1,0 +1,87 @@
+#!/bin/sh
+# The anchor of a session: everything hangs on this process's namespaces.
+#
+#   anchor.sh SESSION_DIR STATE_DIR UID GID TAILSCALE
+#
+# Runs as fake root in the user and network namespace that pasta made and in a mount namespace of its own. Does the
+# mounts, makes the inner user namespace, says "ready INNER_PID ETC_KIND" on stdout, then holds until stdin ends: that
+# is the supervisor's lifeline. Whatever it cannot do it says as "failed REASON".
+set -eu
+exec 3<&0 </dev/null
+session=$1 state=$2 uid=$3 gid=$4 tailscale=$5
+cd "$session"
+
+fail() {
+    echo "failed $*"
+    exit 1
+}
+
+# A layer over /etc, of which DESIGN 2 tells. Relative paths: a ',' or ':' in the directory's name would end an option.
+# userxattr: a user namespace may not write trusted.* attributes.
+overlay() { # FOLDER
+    (cd "$1" && mount -t overlay -o userxattr,lowerdir=/etc,upperdir=etc/upper,workdir=etc/work overlay /etc) 2>/dev/null
+}
+
+# The same on a disk, for kernels before 6.6 whose tmpfs has no user xattrs.
+on_disk() {
+    mkdir -p "$state/etc/upper" "$state/etc/work" && cp -R etc/upper/. "$state/etc/upper/" && overlay "$state"
+}
+
+# The last resort, for kernels before 5.11: a copy. What the user cannot read is not in it.
+copy() {
+    mkdir -p etc/copy && mount -t tmpfs -o mode=0755 tmpfs etc/copy || return 1
+    cp -R -L /etc/. etc/copy/ 2>/dev/null || true
+    cp -R etc/upper/. etc/copy/ && mount --bind etc/copy /etc
+}
+
+if overlay .; then
+    kind=overlay
+elif on_disk; then
+    kind=disk
+elif copy; then
+    kind=copy
+else
+    fail "no layer over /etc: overlay and tmpfs are refused"
+fi
+
+# Daemons of the host that resolve names, or would set them there: the session must not reach them (PAINS 1.10, 4.2).
+# The sockets only: /etc/resolv.conf may point into these folders. A bound /dev/null refuses connections.
+for socket in /run/dbus/system_bus_socket /run/systemd/resolve/io.systemd.Resolve \
+    /run/systemd/resolve/io.systemd.Resolve.Monitor /run/nscd/socket /run/avahi-daemon/socket; do
+    if [ -S "$socket" ]; then
+        mount --bind /dev/null "$socket" || fail "cannot hide $socket"
+    fi
+done
+
+# An unmodified tailscale talks to the session's daemon. Where the host has a daemon of its own, its socket's folder is
+# covered; the binary is covered by a wrapper too, since a folder in /run that is not there cannot be made.
+if [ -d /run/tailscale ]; then
+    mount -t tmpfs -o mode=0700 tmpfs /run/tailscale || fail "cannot hide /run/tailscale"
+    ln -s "$session/tailscaled.sock" /run/tailscale/tailscaled.sock
+fi
+: >tailscale.real
+mount --bind "$tailscale" tailscale.real && mount --bind tailscale "$tailscale" || fail "cannot cover $tailscale"
+
+# The inner user namespace turns fake root back into the user. Its maps are written from here, not from inside: there
+# the maker may have lost its capabilities (Ubuntu 24.04).
+mkfifo inner.made
+unshare --user /bin/sh -c ': >inner.made; exec /bin/cat >/dev/null' <&3 3<&- &
+inner=$!
+: <inner.made
+rm inner.made
+{
+    echo deny >"/proc/$inner/setgroups"
+    echo "$uid 0 1" >"/proc/$inner/uid_map"
+    echo "$gid 0 1" >"/proc/$inner/gid_map"
+} 2>/dev/null || fail "cannot map the user in the inner user namespace"
+
+echo "ready $inner $kind"
+exec >/dev/null 2>&1
+read -r _ <&3 || true
+
+# The supervisor is gone: nothing of the session may run on. Every other process in this network namespace ends.
+for proc in /proc/[0-9]*; do
+    if [ "$proc" != "/proc/$$" ] && [ "$proc/ns/net" -ef "/proc/$$/ns/net" ]; then
+        kill -KILL "${proc#/proc/}" || true
+    fi
+done

@@ -1,0 +1,3 @@
+"""tsenv: a virtualenv for the tailnet."""
+
+__version__ = "0.1.0"

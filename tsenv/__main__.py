@@ -1,0 +1,50 @@
+"""The entry. `tsenv [-n NAME] exec …` takes a short way: it only finds the session and becomes its `join`.
+
+Import budget of that way: os, sys and, of ours, errors, paths and scrub (tests/unit/test_imports.py).
+"""
+
+import os
+import sys
+
+from tsenv.errors import TsenvError
+
+
+def main() -> int:
+    """Run the command line; the exit status. The only place where errors are printed."""
+    try:
+        if (words := _exec_words(sys.argv[1:])) is not None:
+            from tsenv.commands import exec as exec_command
+
+            exec_command.execute(*words)
+        from tsenv import cli
+
+        return cli.main(sys.argv[1:])
+    except TsenvError as error:
+        print(error, file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader went away; so may we
+        return 141
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        print(TsenvError(f"{error.strerror or error}{where}", "df -h, ls -ld: is there room, is it yours?"), file=sys.stderr)
+        return 125
+
+
+def _exec_words(argv: list[str]) -> tuple[str | None, list[str]] | None:
+    """(NAME or None, the words after `exec`) when this is `[-n NAME] exec …`, else None."""
+    name = None
+    while argv and argv[0].startswith("-n"):
+        if len(argv[0]) > 2:  # noqa: PLR2004 - -nNAME
+            name, argv = argv[0][2:], argv[1:]
+        elif len(argv) > 1:
+            name, argv = argv[1], argv[2:]
+        else:
+            return None
+    return (name, argv[1:]) if argv and argv[0] == "exec" else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,436 @@
+"""Going up: from options to a session that is ready.
+
+    lock ─▶ directory ─▶ supervisor (namespace, daemon) ─▶ tailscale up ─▶ Running, address, names ─▶ ready
+
+The one who calls (`tsenv up`, `tsenv run`, the Python API) drives; the supervisor owns the processes. Until the commit
+the session hangs on our end of the channel: whatever ends us takes it down too.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from tsenv import daemon, namespace, paths, session, supervisor
+from tsenv.errors import TsenvError
+from tsenv.session import Options, Session
+from tsenv.tools import Tools, start
+
+AF_UNIX_MOST = 107  # sun_path (linux/un.h) less its final 0
+LEAVE_SECONDS = 25.0  # what a supervisor may need to log out and end
+
+
+class Progress(Protocol):
+    """Where going up says how far it is."""
+
+    def phase(self, text: str) -> None:
+        """A new phase begins."""
+
+    def note(self, text: str) -> None:
+        """Something to know, a line or more."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What `up` was asked for, beside what shapes the session."""
+
+    options: Options
+    key: str = ""
+    timeout: float = 60.0
+    wait_for: tuple[str, ...] = ()
+    until: float | None = None
+    with_pid: int | None = None
+
+
+def bring_up(name: str, wanted: Wanted, progress: Progress) -> tuple[Session, bool]:
+    """The session `name`, up; and whether it was made now (False: it was up already, with the same options)."""
+    if os.geteuid() == 0:
+        raise TsenvError(
+            "tsenv does not run as root: pasta refuses it, and root needs no tsenv",
+            "run it as an ordinary user (su - USER, setpriv, USER in CI), or use tailscaled itself",
+        )
+    deadline = time.monotonic() + wanted.timeout
+    paths.private_dir(paths.runtime_base())
+    with lock(name, deadline, progress):
+        existing = _existing(name, wanted)
+        if existing is not None:
+            return existing, False
+        try:
+            return _make(name, wanted, deadline, progress), True
+        except BaseException:
+            supervisor.remove(paths.session_dir(name))
+            raise
+
+
+def _existing(name: str, wanted: Wanted) -> Session | None:
+    """The running session if it is as wanted; None when there is none, after what is left of a dead one was removed."""
+    now = session.state(name)
+    if now in ("up", "degraded"):
+        found = session.usable(name)
+        differences = found.options.differences(wanted.options)
+        if differences:
+            raise TsenvError(
+                f"session '{name}' is up with other options: {'; '.join(differences)}",
+                f"tsenv -n {name} down   and up again, or another name: tsenv -n OTHER up …",
+            )
+        return found
+    clear(name)
+    return None
+
+
+def clear(name: str) -> bool:
+    """End what still runs of a session whose supervisor is gone, and remove its directory; whether there was one."""
+    folder = paths.session_dir(name)
+    with contextlib.suppress(TsenvError):
+        found = session.load(name)
+        for process in found.pids.values() if found else ():
+            fd = process.open()
+            if fd is not None:
+                with contextlib.suppress(OSError):
+                    import signal
+
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+                select.select([fd], [], [], 2.0)
+                os.close(fd)
+    had = os.path.exists(os.path.join(folder, session.RECORD))
+    # The lock stays: we hold it, and it says that the directory is being made anew.
+    for entry in os.listdir(folder) if os.path.isdir(folder) else []:
+        if entry != "lock":
+            path = os.path.join(folder, entry)
+            if os.path.isdir(path) and not os.path.islink(path):
+                supervisor.remove(path)
+            else:
+                os.unlink(path)
+    return had
+
+
+@contextlib.contextmanager
+def lock(name: str, deadline: float, progress: Progress | None = None) -> Iterator[None]:
+    """Hold the lock of session `name`: nobody else goes up or down. It lies in the directory, and may go with it."""
+    folder = paths.session_dir(name)
+    path = os.path.join(folder, "lock")
+    while True:
+        paths.private_dir(folder)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            continue  # its last holder just removed the directory
+        try:
+            _flock(fd, name, deadline, progress)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), os.stat(path)):  # else it was removed while we waited
+                    yield
+                    return
+        finally:
+            os.close(fd)
+
+
+def _flock(fd: int, name: str, deadline: float, progress: Progress | None) -> None:
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    if progress is not None:
+        progress.phase(f"waiting for another tsenv that has '{name}' in hand")
+    import signal
+
+    def late(*_: object) -> None:
+        raise TsenvError(f"another tsenv has had session '{name}' in hand for too long", f"tsenv -n {name} status")
+
+    # flock has no deadline of its own; an alarm ends it.
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, max(0.01, deadline - time.monotonic()))
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _make(name: str, wanted: Wanted, deadline: float, progress: Progress) -> Session:
+    """A new session in an empty directory."""
+    folder = paths.session_dir(name)
+    if len(os.fsencode(os.path.join(folder, daemon.SOCKET))) > AF_UNIX_MOST:
+        raise TsenvError(f"{folder} is too long a path for a socket", "set XDG_RUNTIME_DIR to a shorter one")
+    tools = Tools.find()
+    resolvers = namespace.resolvers()
+    namespace.seed(folder, resolvers)
+    _wrapper(folder)
+    record = Session(
+        name=name,
+        options=wanted.options,
+        underlay="" if wanted.options.underlay == "auto" else wanted.options.underlay,
+        port=_free_port(),
+        until=wanted.until,
+        with_pid=wanted.with_pid,
+    )
+    with Channel(supervisor.fork(record, tools, resolvers)) as channel:
+        channel.until_running(deadline, progress)
+        Login(folder, wanted, tools, deadline, progress).run()
+        found = _await_names(folder, wanted, tools, deadline, progress)
+        channel.commit(found, deadline)
+    return session.usable(name)
+
+
+def _wrapper(folder: str) -> None:
+    """What covers the tailscale binary inside: the same program, on the session's socket (shell/anchor.sh)."""
+    import shlex
+
+    real, sock = (shlex.quote(os.path.join(folder, f)) for f in ("tailscale.real", daemon.SOCKET))
+    session.replace(os.path.join(folder, "tailscale"), f'#!/bin/sh\nexec {real} --socket={sock} "$@"\n', 0o700)
+
+
+def _free_port() -> int:
+    """A UDP port that is free on the host now: tailscaled keeps it for the session's life."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trial:
+        trial.bind(("", 0))
+        return int(trial.getsockname()[1])
+
+
+class Channel:
+    """Our end of the wire to the supervisor."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> "Channel":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """After a failure the supervisor is left to take everything down, and we wait for it: nothing runs on."""
+        with contextlib.suppress(OSError):
+            if kind is not None:
+                self._connection.shutdown(socket.SHUT_WR)
+                self._connection.settimeout(LEAVE_SECONDS)
+                while self._connection.recv(1 << 16):
+                    pass
+        self._connection.close()
+
+    def _receive(self, deadline: float, what: str) -> dict[str, Any]:
+        self._connection.settimeout(max(0.01, deadline - time.monotonic()))
+        try:
+            data = self._connection.recv(1 << 16)
+        except TimeoutError:
+            raise TsenvError(f"no answer in time: {what}", "tsenv logs --supervisor") from None
+        if not data:
+            raise TsenvError(f"the supervisor ended unexpectedly: {what}", "tsenv logs --supervisor")
+        message: dict[str, Any] = json.loads(data)
+        if "error" in message:
+            raise TsenvError(message["error"], message["hint"])
+        return message
+
+    def until_running(self, deadline: float, progress: Progress) -> None:
+        """Until namespaces and daemon are there."""
+        message: dict[str, Any] = {}
+        while "running" not in message:
+            message = self._receive(deadline, "waiting for namespace and daemon")
+            if "phase" in message:
+                progress.phase(message["phase"])
+        if message["reason"]:
+            progress.note(f"underlay: pasta, slower than host ({message['reason']})")
+
+    def commit(self, found: daemon.Status, deadline: float) -> None:
+        """The session is as it should be: from now on it lives without us."""
+        text = {"commit": {"addresses": found.addresses, "dns_name": found.dns_name}}
+        self._connection.send(json.dumps(text).encode())
+        self._receive(deadline, "waiting for the ready mark")
+
+
+class Login:
+    """`tailscale up`, and what the daemon says meanwhile."""
+
+    def __init__(self, folder: str, wanted: Wanted, tools: Tools, deadline: float, progress: Progress) -> None:
+        self._api = daemon.LocalAPI(folder)
+        self._folder = folder
+        self._wanted = wanted
+        self._tools = tools
+        self._deadline = deadline
+        self._progress = progress
+        self._state = ""
+        self._shown = ""
+        self._trouble = ""
+
+    def run(self) -> None:
+        """Until the daemon runs, or TsenvError with the reason."""
+        self._progress.phase("login")
+        child = self._start()
+        exited = os.pidfd_open(child.pid)
+        bus = self._api.watch()
+        try:
+            while not child.returncode == 0 or self._state != "Running":
+                left = self._deadline - time.monotonic()
+                if left <= 0:
+                    raise self._late()
+                ready = select.select([bus.fileno()] + ([exited] if child.returncode is None else []), [], [], left)[0]
+                if bus.fileno() in ready and not bus.read(self._news):
+                    raise TsenvError("tailscaled ended while logging in", "tsenv logs --tailscaled")
+                if exited in ready and child.wait() != 0:
+                    raise self._refused(child.stderr.read().decode(errors="replace"))
+        finally:
+            if child.returncode is None:
+                child.kill()
+                child.wait()
+            os.close(exited)
+            bus.close()
+            child.stderr.close()
+        if self._wanted.options.exit_node:
+            self._set_exit_node()
+
+    def _start(self) -> Any:
+        """The key goes through a pipe: it is in no file, no argv and no environment."""
+        words = daemon.up_words(
+            self._wanted.options, key=bool(self._wanted.key), timeout=max(1.0, self._deadline - time.monotonic())
+        )
+        argv = daemon.tailscale_argv(self._tools.tailscale, self._folder, *words)
+        child = start(argv, stdin=-1, stdout=-3, stderr=-1)
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.write(self._wanted.key.encode())
+            child.stdin.close()
+        return child
+
+    def _news(self, notice: dict[str, Any]) -> None:
+        self._state = daemon.state_name(notice.get("State")) or self._state
+        url = daemon.clean(notice.get("BrowseToURL"))
+        if url and url != self._shown:
+            self._shown = url
+            self._progress.note(f"to log in, visit:\n\n  {url}\n\n{qr(url)}")
+            self._progress.phase("waiting for the login in the browser")
+        if self._state == "NeedsMachineAuth" and self._shown != self._state:
+            self._shown = self._state
+            self._progress.phase("waiting for the approval of this machine by an admin")
+        warnings = notice.get("Health") if isinstance(notice.get("Health"), dict) else {}
+        found = (warnings.get("Warnings") or {}).get("login-state") if warnings else None
+        if isinstance(found, dict):
+            self._trouble = daemon.clean(found.get("Text"))
+
+    def _late(self) -> TsenvError:
+        """Why it is not up in time, as far as the daemon knows."""
+        return login_error(self._state, self._shown, self._trouble or self._health(), self._wanted)
+
+    def _health(self) -> str:
+        with contextlib.suppress(OSError, TsenvError, ValueError):
+            return " ".join(self._api.status(peers=False).health)
+        return ""
+
+    def _refused(self, words: str) -> TsenvError:
+        """`tailscale up` gave up: its own last line says why, unless it was only the time."""
+        lines = [daemon.clean(line.strip()) for line in words.splitlines() if line.strip()]
+        last = lines[-1] if lines else "tailscale up failed"
+        if "timeout waiting" in last:
+            return self._late()
+        return refusal(last)
+
+    def _set_exit_node(self) -> None:
+        """After login: only now the daemon knows its peers' names."""
+        argv = daemon.tailscale_argv(
+            self._tools.tailscale, self._folder, "set", f"--exit-node={self._wanted.options.exit_node}"
+        )
+        child = start(argv, stdin=-3, stdout=-3, stderr=-1)
+        words = child.communicate(timeout=max(1.0, self._deadline - time.monotonic()))[1].decode(errors="replace")
+        if child.returncode:
+            raise TsenvError(
+                f"exit node {self._wanted.options.exit_node!r}: {daemon.clean(words.strip().splitlines()[-1])}",
+                "tsenv tailscale exit-node list   (in a session without one) shows those there are",
+            )
+
+
+# What tailscale and control servers say, and what to do about it: (a part of the message, ours, the hint).
+REFUSALS = (
+    ("invalid key: unable to validate API key", "the auth key is not valid", "check the key, or make a new one"),
+    ("authkey expired", "the auth key has expired", "make a new one"),
+    ("authkey already used", "the auth key was used already, and is for one use", "make a new one, or a reusable one"),
+    ("invalid pre auth key", "the auth key is not valid", "check the key, or make a new one"),
+    ("API key does not exist", "the auth key is not valid", "check the key, or make a new one"),
+    ("not permitted", "the tags are not permitted for this key", "check --advertise-tags against the policy's tagOwners"),
+    ("requested tags", "the tags are not permitted for this key", "check --advertise-tags against the policy's tagOwners"),
+    ("flag provided but not defined", "tailscale up does not know a flag", "see: tailscale up --help"),
+    ("tailnet lock", "the tailnet is locked and this node is not signed", "sign the key: tailscale lock sign KEY"),
+    ("certificate is not yet valid", "the clock of this machine is wrong", "set it: timedatectl set-ntp true"),
+    ("certificate has expired", "the control server's certificate has expired, or the clock here is wrong", "date"),
+)
+
+
+def refusal(words: str) -> TsenvError:
+    """A TsenvError for what `tailscale up` or the control server said; the original words are in it."""
+    for part, ours, hint in REFUSALS:
+        if part.lower() in words.lower():
+            return TsenvError(f"{ours} ({words})", hint)
+    return TsenvError(f"login failed: {words}", "tsenv logs --tailscaled")
+
+
+def login_error(state: str, shown: str, trouble: str, wanted: Wanted) -> TsenvError:
+    """Why the daemon was not Running in time."""
+    server = wanted.options.login_server or "the control server"
+    limit = f"within {wanted.timeout:g} s"
+    if state == "NeedsMachineAuth":
+        return TsenvError(f"this machine was not approved {limit}", "ask an admin of the tailnet, then: tsenv up")
+    if shown.startswith("http"):
+        return TsenvError(f"nobody logged in {limit}", "tsenv up --timeout SECONDS, or use an auth key")
+    if any(part.lower() in trouble.lower() for part, _, _ in REFUSALS):
+        return refusal(trouble)
+    if trouble:
+        return TsenvError(f"{server} did not let us in {limit}: {trouble}", "is the URL right, and does curl reach it?")
+    return TsenvError(f"{server} did not answer {limit} (state {state or 'unknown'})", "tsenv logs --tailscaled")
+
+
+def qr(url: str) -> str:
+    """The QR code of `url` for a terminal."""
+    import io
+
+    import segno
+
+    out = io.StringIO()
+    segno.make(url, error="l").terminal(out, compact=True)
+    return out.getvalue()
+
+
+def _await_names(folder: str, wanted: Wanted, tools: Tools, deadline: float, progress: Progress) -> daemon.Status:
+    """Until this node's own name resolves inside, and each peer of --wait-for answers."""
+    progress.phase("names")
+    status = daemon.LocalAPI(folder).status()
+    join = ["/bin/sh", os.path.join(folder, "join")]
+    if status.magic_dns and wanted.options.accept_dns and status.dns_name:
+        _probe([*join, *prober(), "lookup", status.dns_name], deadline, f"its own name {status.dns_name} does not resolve")
+    for target in wanted.wait_for:
+        progress.phase(f"waiting for {target}")
+        host, port = split_target(target)
+        words = ["connect", host, port] if port else ["ping", host, tools.tailscale]
+        _probe([*join, *prober(), *words], deadline, f"{target} does not answer")
+    return replace(status, dns_name=status.dns_name)
+
+
+def prober() -> list[str]:
+    """The program that looks from inside (tsenv/probe.py): no site, no environment."""
+    import sys
+
+    return [sys.executable, "-I", "-S", os.path.join(os.path.dirname(os.path.abspath(__file__)), "probe.py")]
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """HOST and PORT of HOST[:PORT]; an IPv6 address with a port stands in brackets."""
+    if target.startswith("["):
+        host, _, port = target[1:].partition("]")
+        return host, port.removeprefix(":")
+    host, colon, port = target.rpartition(":")
+    return (host, port) if colon and ":" not in host else (target, "")
+
+
+def _probe(argv: list[str], deadline: float, trouble: str) -> None:
+    left = max(0.1, deadline - time.monotonic())
+    child = start([*argv, f"{left:.1f}"], stdin=-3, stdout=-3, stderr=-1)
+    try:
+        words = child.communicate(timeout=left + 2)[1].decode(errors="replace").strip()
+    except BaseException as error:
+        child.kill()
+        child.communicate()
+        if type(error).__name__ != "TimeoutExpired":
+            raise
+        words = ""
+    if child.returncode != 0:
+        reason = f" ({words.splitlines()[-1]})" if words else ""
+        raise TsenvError(f"{trouble}{reason}", "is the name right, the peer up, and does the policy let you in?")

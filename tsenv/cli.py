@@ -1,0 +1,110 @@
+"""The parser and the way to a verb. Plumbum's cli is not used: it prints errors to stdout (DESIGN 8)."""
+
+import argparse
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from tsenv import __version__
+from tsenv.errors import USAGE, TsenvError
+
+VERBS = (
+    "up", "exec", "run", "shell", "status", "list", "logs", "tailscale", "down",
+    "activate", "deactivate", "hook", "rehash", "allow", "deny", "completion",
+)  # fmt: skip
+
+EPILOG = """\
+a first session:
+  tsenv up --auth-key-file KEY    bring a session up, with a key of your tailnet
+  tsenv exec ssh my-server        any command joins it
+  tsenv down                      the node is gone
+
+NAME: -n, else $TSENV_SESSION, else .tsenv.toml, else "default"
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """One line for what is wrong and one for what to type, through the one door for errors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the whole usage."""
+        raise TsenvError(_with_guess(message, self), f"{self.prog} --help", USAGE)
+
+
+def _with_guess(message: str, parser: argparse.ArgumentParser) -> str:
+    """`message`, with the nearest known verb or option where a word was not known."""
+    if "invalid choice: " in message:
+        word, known = message.partition("invalid choice: ")[2].partition("'")[2].partition("'")[0], list(VERBS)
+        message = f"no verb '{word}'" if "VERB" in message else message
+    elif "unrecognized arguments: " in message:
+        word = message.partition("unrecognized arguments: ")[2].split(" ")[0]
+        known = [o for action in _all_actions(parser) for o in action.option_strings]
+        message = f"unknown option or argument {word}"
+    else:
+        return message
+    near = difflib.get_close_matches(word.partition("=")[0], known, 1)
+    return f"{message}; did you mean {near[0]}?" if near else message
+
+
+def _all_actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    found = list(parser._actions)  # noqa: SLF001 - argparse has no public list
+    for action in parser._actions:  # noqa: SLF001
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            found += [a for sub in action.choices.values() for a in sub._actions]  # noqa: SLF001
+    return found
+
+
+def parser(only: str | None = None) -> Parser:
+    """The whole parser, or with `only` the one verb: each verb's module costs its import."""
+    top = Parser(
+        prog="tsenv", description="A virtualenv for the tailnet.", epilog=EPILOG, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    top.add_argument("-n", "--name", metavar="NAME", help="the session")
+    top.add_argument("--version", action="version", version=f"tsenv {__version__}")
+    verbs: Any = top.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser)
+    for verb in VERBS:
+        if only is None or verb == only:
+            _module(verb).add(verbs)
+    return top
+
+
+def _module(verb: str) -> Any:
+    return importlib.import_module(f"tsenv.commands.{verb}")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command line; its exit status."""
+    verb = _verb(argv)
+    args = parser(verb if verb in VERBS else None).parse_args(argv)
+    if args.verb is None:
+        parser().print_help(sys.stderr)
+        return USAGE
+    return int(_module(args.verb).main(args) or 0)
+
+
+def _verb(argv: Sequence[str]) -> str | None:
+    """The first word that is neither a global option nor its value."""
+    words = iter(argv)
+    for word in words:
+        if word in ("-n", "--name"):
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+        elif word in ("-h", "--help"):
+            return None
+    return None
+
+
+def session_argument(sub: argparse.ArgumentParser) -> None:
+    """Verbs about one session take its name as a word, too: `tsenv status ci`."""
+    sub.add_argument("session", nargs="?", metavar="NAME", help="the session (default: see tsenv --help)")
+
+
+def session_name(args: argparse.Namespace) -> str:
+    """The session that the command line means."""
+    from tsenv import paths
+
+    return paths.session_name(getattr(args, "session", None) or args.name)

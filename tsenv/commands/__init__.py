@@ -1,0 +1,1 @@
+"""One file a verb: `add` registers it with the parser, `main` does it."""

@@ -1,0 +1,96 @@
+"""tsenv down: end a session; its node leaves the tailnet when it is ephemeral."""
+
+import argparse
+import os
+import select
+import signal
+import sys
+import time
+from typing import Any
+
+from tsenv import paths, session
+from tsenv.bringup import LEAVE_SECONDS, clear, lock
+from tsenv.cli import session_argument, session_name
+from tsenv.errors import TsenvError
+from tsenv.supervisor import remove
+
+HELP = "end a session"
+
+
+def add(verbs: Any) -> None:
+    """Register the verb."""
+    parser = verbs.add_parser("down", help=HELP, description=HELP, epilog="  tsenv down\n  tsenv down --all --force")
+    session_argument(parser)
+    parser.add_argument("--all", action="store_true", help="all sessions of this user")
+    parser.add_argument("--force", action="store_true", help="also when processes run inside: they are ended")
+
+
+def main(args: argparse.Namespace) -> int:
+    """End one or all."""
+    if not args.all:
+        end(session_name(args), force=args.force)
+        return 0
+    failed = 0
+    for name in session.names():
+        try:
+            end(name, force=args.force)
+        except TsenvError as error:
+            print(error, file=sys.stderr)
+            failed = error.code
+    return failed
+
+
+def end(name: str, *, force: bool, quiet: bool = False) -> None:
+    """End session `name`; TsenvError when there is none, or when processes inside keep it and `force` is not given."""
+    folder = paths.session_dir(name)
+    paths.check_private(os.path.dirname(folder))
+    paths.check_private(folder)
+    if not os.path.isdir(folder):
+        raise TsenvError(f"no session '{name}' is up", "tsenv list")
+    if force and session.is_locked(folder):
+        _stop(name)  # it may be the one that goes up
+    with lock(name, time.monotonic() + LEAVE_SECONDS):
+        now = session.state(name)
+        if now in ("up", "degraded") and not force:
+            _refuse_when_busy(name)
+        stopped = _stop(name)
+        clear(name)
+        remove(folder)
+    if not quiet:
+        print(f"{name}: {'down' if stopped else f'was {now}, removed'}")
+
+
+def _refuse_when_busy(name: str) -> None:
+    found = session.usable(name)
+    inside = session.processes_inside(found)
+    if inside:
+        listed = "\n".join(f"  {pid:>7}  {_shown(command)}" for pid, command in inside[:20])
+        print(listed, file=sys.stderr)
+        raise TsenvError(
+            f"{len(inside)} process{'es' if len(inside) > 1 else ''} still run{'' if len(inside) > 1 else 's'} in '{name}'",
+            f"tsenv -n {name} down --force   ends them",
+        )
+
+
+def _shown(command: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in command)[:100]
+
+
+def _stop(name: str) -> bool:
+    """Tell the supervisor to end the session and wait until it has; False when there is none that runs."""
+    try:
+        found = session.load(name)
+    except TsenvError:
+        return False
+    fd = found.pids["supervisor"].open() if found and "supervisor" in found.pids else None
+    if fd is None:
+        return False
+    try:
+        signal.pidfd_send_signal(fd, signal.SIGTERM)
+        if not select.select([fd], [], [], LEAVE_SECONDS)[0]:
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+            select.select([fd], [], [], 2.0)
+            raise TsenvError(f"the supervisor of '{name}' did not end and was killed", f"tsenv -n {name} logs --supervisor")
+    finally:
+        os.close(fd)
+    return True

@@ -1,0 +1,23 @@
+"""tsenv tailscale …: the tailscale CLI on this session's daemon."""
+
+import argparse
+import os
+from typing import Any
+
+from tsenv import daemon, paths, session
+from tsenv.tools import find
+
+HELP = "the tailscale command on this session's daemon"
+
+
+def add(verbs: Any) -> None:
+    """Register the verb; everything after it is tailscale's."""
+    parser = verbs.add_parser("tailscale", help=HELP, description=HELP, add_help=False, prefix_chars="\0")
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="ARGS")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Become it."""
+    found = session.usable(paths.session_name(args.name))
+    argv = daemon.tailscale_argv(find("tailscale"), found.dir, *args.words)
+    os.execv(argv[0], argv)

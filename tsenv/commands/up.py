@@ -1,0 +1,230 @@
+"""tsenv up: bring a session up, and return when it can be used."""
+
+import argparse
+import dataclasses
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tsenv import paths
+from tsenv.bringup import Wanted, bring_up
+from tsenv.cli import session_argument
+from tsenv.errors import USAGE, TsenvError
+from tsenv.namespace import port_spec
+from tsenv.progress import shown
+from tsenv.scrub import SECRETS
+from tsenv.session import Options, Session
+
+HELP = "bring a session up"
+EPILOG = """\
+keys: --auth-key-file PATH, or TS_AUTHKEY in the environment; without a key the login is by URL and the node stays
+  tsenv up --auth-key-file ~/.ts.key --wait-for my-server:22
+  tsenv up ci -- --advertise-connector        what follows -- goes to `tailscale up`
+"""
+LABEL_MOST = 63
+
+
+def add(verbs: Any) -> None:
+    """Register the verb."""
+    parser = verbs.add_parser(
+        "up", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )  # fmt: skip
+    session_argument(parser)
+    add_options(parser)
+    parser.add_argument("extra", nargs=argparse.REMAINDER, metavar="-- FLAGS", help="more flags for `tailscale up`")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that `up` and `run` share. No default but None: what is not said may stand in .tsenv.toml."""
+    login = parser.add_argument_group("login")
+    login.add_argument("--login-server", metavar="URL", help="control server, for headscale")
+    login.add_argument("--auth-key-file", metavar="PATH", help="file that holds the auth key; - is stdin")
+    login.add_argument("--auth-key", metavar="KEY", help="the key itself (ps shows it to everybody: better a file)")
+    login.add_argument("--hostname", metavar="NAME", help="name of the node (default: tsenv-HOST-SESSION)")
+    login.add_argument("--advertise-tags", metavar="TAGS", help="tags of the node, like tag:ci,tag:web")
+    both = argparse.BooleanOptionalAction
+    life = login.add_mutually_exclusive_group()
+    life.add_argument("--ephemeral", action="store_const", const=True, help="log out at the end (default with a key)")
+    life.add_argument("--persistent", dest="ephemeral", action="store_const", const=False, help="keep the node")
+    net = parser.add_argument_group("network")
+    net.add_argument("--exit-node", metavar="PEER", help="peer by which all other traffic leaves")
+    net.add_argument("--accept-routes", action=both, help="use subnets that peers advertise (default: no)")
+    net.add_argument("--accept-dns", action=both, help="use the tailnet's names (default: yes)")
+    net.add_argument("--allow-incoming", action=both, help="let peers connect in (default: no)")
+    net.add_argument("--publish", metavar="PORT", action="append", help="open a port of the session on the host's loopback")
+    net.add_argument("--host-port", metavar="PORT", action="append", help="let the session reach a loopback port of the host")
+    net.add_argument("--isolated", action=both, help="tailnet only: refuse everything else")
+    net.add_argument("--underlay", choices=["auto", "host", "pasta"], help="how tailscaled reaches the network")
+    wait = parser.add_argument_group("time")
+    wait.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="give up after this (default: 60)")
+    wait.add_argument("--wait-for", metavar="HOST[:PORT]", action="append", help="ready only when this peer answers")
+    wait.add_argument("--ttl", type=_span, metavar="TIME", help="end the session after this, like 90m or 2h")
+    wait.add_argument("--with-pid", type=int, metavar="PID", help="end the session when this process ends")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Bring it up; the last line says the address and the name."""
+    name = up_name(args)
+    wanted = wanted_from(args, name)
+    with shown() as progress, terminated():
+        session, made = bring_up(name, wanted, progress)
+    print(summary(session, made=made))
+    return 0
+
+
+def up_name(args: argparse.Namespace) -> str:
+    """The session to bring up. A word that is none but follows `--` belongs to `tailscale up`."""
+    # argparse gives the first word after `--` to the positional before it when that got none.
+    if args.session and args.session.startswith("-"):
+        args.extra = [args.session, *args.extra]
+        args.session = None
+    args.extra = [word for index, word in enumerate(args.extra) if not (index == 0 and word == "--")]
+    return paths.session_name(args.session or args.name)
+
+
+def summary(session: Session, *, made: bool) -> str:
+    """One line: what is up, where, under which name."""
+    address = session.addresses[0] if session.addresses else "no address"
+    return f"{session.name}: {'up' if made else 'up already'}, {address}" + (
+        f", {session.dns_name}" if session.dns_name else ""
+    )
+
+
+def wanted_from(args: argparse.Namespace, name: str) -> Wanted:
+    """What the command line asks for, filled up from .tsenv.toml and defaults; every value checked."""
+    said = _configured(name) | {k: v for k, v in vars(args).items() if v is not None}
+    key = _key(args, said)
+    tags = said.get("advertise_tags") or ()
+    ephemeral = said.get("ephemeral")
+    extra = (*said.get("tailscale_up", ()), *args.extra)
+    _refuse_secrets(extra)
+    options = Options(
+        login_server=_url(said.get("login_server", "")),
+        hostname=label(said.get("hostname") or f"tsenv-{socket.gethostname().partition('.')[0]}-{name}"),
+        exit_node=said.get("exit_node", ""),
+        accept_routes=said.get("accept_routes", False),
+        accept_dns=said.get("accept_dns", True),
+        advertise_tags=tuple(tags.split(",")) if isinstance(tags, str) else tuple(tags),
+        allow_incoming=said.get("allow_incoming", False),
+        publish=tuple(port_spec(str(p), loopback=True) for p in said.get("publish", ())),
+        host_port=tuple(port_spec(str(p), loopback=False) for p in said.get("host_port", ())),
+        ephemeral=bool(key) if ephemeral is None else ephemeral,
+        underlay=said.get("underlay", "auto"),
+        isolated=said.get("isolated", False),
+        extra=extra,
+    )
+    for tag in options.advertise_tags:
+        if not tag.startswith("tag:"):
+            raise TsenvError(f"'{tag}' is not a tag", f"tags begin with tag:, like tag:{tag}", USAGE)
+    ttl = _span(said["ttl"]) if isinstance(said.get("ttl"), str) else said.get("ttl")
+    return Wanted(
+        options=options,
+        key=key,
+        timeout=said.get("timeout", 60.0),
+        wait_for=tuple(said.get("wait_for", ())),
+        until=time.time() + ttl if ttl else None,
+        with_pid=args.with_pid,
+    )
+
+
+def _configured(name: str) -> dict[str, Any]:
+    """What an allowed .tsenv.toml says about this session. One that was not allowed stops us: it could send the key away."""
+    path = paths.config_file()
+    if path is None:
+        return {}
+    from tsenv import config
+
+    found = config.load(path)
+    said = found.up_options()
+    if (found.name or "default") != name or not said:
+        return {}
+    if not found.trusted:
+        raise TsenvError(f"{path} is not allowed (yet, or since it was changed)", "read it, then: tsenv allow")
+    return said
+
+
+def _key(args: argparse.Namespace, said: dict[str, Any]) -> str:
+    """The auth key, from where it was given; removed from our environment, so that nobody inherits it."""
+    environment = [os.environ.pop(name, "") for name in SECRETS][:2]  # TS_AUTHKEY, TS_AUTH_KEY
+    if args.auth_key is not None:
+        print("tsenv: --auth-key shows the key to everybody on this machine (ps); better: --auth-key-file", file=sys.stderr)
+        return _one_word(args.auth_key, "--auth-key")
+    if path := said.get("auth_key_file"):
+        try:
+            if path == "-":
+                return _one_word(sys.stdin.read(), "stdin")
+            with open(os.path.expanduser(path), encoding="utf-8") as file:
+                return _one_word(file.read(), path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise TsenvError(f"cannot read the auth key from {path}: {getattr(error, 'strerror', 'not text')}", f"ls -l {path}") from None
+    return next((key.strip() for key in environment if key.strip()), "")
+
+
+def _one_word(text: str, source: str) -> str:
+    words = text.split()
+    if len(words) != 1:
+        what = "is empty" if not words else "holds more than one word"
+        raise TsenvError(f"the auth key from {source} {what}", "one key, one line", USAGE)
+    return words[0]
+
+
+def _refuse_secrets(extra: tuple[str, ...]) -> None:
+    for word in extra:
+        if re.match(r"--?(auth-?key|client-secret|id-token)=(?!file:)", word) or re.fullmatch(r"--?auth-?key", word):
+            raise TsenvError("a key after -- would show in ps", "--auth-key-file PATH, before the --", USAGE)
+
+
+def _url(text: str) -> str:
+    if text and not re.match(r"https?://[^/\s]+", text):
+        raise TsenvError(f"'{text}' is not a URL", "--login-server https://headscale.example.com", USAGE)
+    return text
+
+
+def label(text: str) -> str:
+    """`text` as a valid DNS label: lower case, letters, digits and hyphens, 63 at most."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower())[:LABEL_MOST].strip("-") or "tsenv"
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:  # noqa: PLR2004
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds")
+    return value
+
+
+def _span(text: str) -> float:
+    """Seconds of "90", "90s", "5m", "2h", "1d" or a sum like "1h30m"."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400, "": 1}
+    if not re.fullmatch(r"(\d+[smhd])*\d*", text) or not text:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a time like 90m or 2h")
+    return float(sum(int(n) * units[u] for n, u in re.findall(r"(\d+)([smhd]?)", text)))
+
+
+@contextmanager
+def terminated() -> Iterator[None]:
+    """SIGTERM and SIGHUP end what runs here as Ctrl-C does, so that nothing is left."""
+    import signal
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def with_options(wanted: Wanted, **changes: Any) -> Wanted:
+    """`wanted` with some options otherwise."""
+    return dataclasses.replace(wanted, options=dataclasses.replace(wanted.options, **changes))

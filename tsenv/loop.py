@@ -1,0 +1,103 @@
+"""The supervisor's event loop: file descriptors, child processes and timers. Nothing polls; idle, it sleeps for ever."""
+
+import heapq
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(order=True)
+class Timer:
+    """One call at a time (monotonic seconds)."""
+
+    when: float
+    call: Callable[[], None] = field(compare=False)
+    live: bool = field(default=True, compare=False)
+
+    def cancel(self) -> None:
+        """It will not fire."""
+        self.live = False
+
+
+class Loop:
+    """`run` returns when `stop` was called. Callbacks take no arguments and must not block."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[Timer] = []
+        self._running = False
+
+    def watch(self, fd: int, call: Callable[[], None]) -> None:
+        """Call `call` whenever `fd` is readable."""
+        self._selector.register(fd, selectors.EVENT_READ, call)
+
+    def unwatch(self, fd: int) -> None:
+        """Forget `fd`; it may be closed afterwards."""
+        self._selector.unregister(fd)
+
+    def after(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """Call `call` once, `seconds` from now."""
+        timer = Timer(time.monotonic() + seconds, call)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def child(self, child: Any, call: Callable[[int], None]) -> None:
+        """Call `call` with the exit status (negative: the signal) when `child`, a Popen, has ended; it is reaped then.
+
+        The Popen is kept till then: plumbum's waits 0.2 s for a running process when it is forgotten.
+        """
+        fd = os.pidfd_open(child.pid)
+
+        def ended() -> None:
+            self.unwatch(fd)
+            os.close(fd)
+            call(child.wait())
+
+        self.watch(fd, ended)
+
+    def signals(self, *numbers: signal.Signals, call: Callable[[], None]) -> None:
+        """Call `call` in the loop when one of these signals arrives."""
+        reader, writer = socket.socketpair()
+        reader.setblocking(False)
+        writer.setblocking(False)
+        signal.set_wakeup_fd(writer.detach())
+        for number in numbers:
+            signal.signal(number, lambda *_: None)
+
+        def arrived() -> None:
+            reader.recv(64)
+            call()
+
+        self.watch(reader.fileno(), arrived)
+        self._wakeup = reader  # kept open as long as the loop
+
+    def run(self) -> None:
+        """Until `stop`."""
+        self._running = True
+        while self._running:
+            self.step()
+
+    def stop(self) -> None:
+        """Let `run` return after the current callback."""
+        self._running = False
+
+    def step(self, limit: float | None = None) -> None:
+        """Wait for one batch of events, at most `limit` seconds, and handle it."""
+        while self._timers and not self._timers[0].live:
+            heapq.heappop(self._timers)
+        wait = self._timers[0].when - time.monotonic() if self._timers else None
+        if limit is not None:
+            wait = limit if wait is None else min(wait, limit)
+        for key, _ in self._selector.select(None if wait is None else max(0.0, wait)):
+            # An earlier callback of this batch may have unregistered the file.
+            if key.fd in self._selector.get_map():
+                key.data()
+        while self._timers and self._timers[0].when <= time.monotonic():
+            timer = heapq.heappop(self._timers)
+            if timer.live:
+                timer.call()

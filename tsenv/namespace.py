@@ -1,0 +1,191 @@
+"""The session's namespaces: pasta makes them, the anchor holds them, nsenter joins them.
+
+Argv builders are pure functions; `seed` writes what the anchor mounts over /etc. DESIGN.md 1, 2, 4 and 7.
+"""
+
+import os
+import re
+import shlex
+import shutil
+from dataclasses import dataclass
+
+from tsenv import paths
+from tsenv.errors import USAGE, TsenvError
+from tsenv.scrub import SECRETS
+from tsenv.session import Session, replace
+
+# Where a resolver of the host that listens on loopback only is found from inside: pasta takes queries to this
+# link-local address out of the tap and asks the host's resolver (pasta(1), --dns-forward).
+DNS_FORWARD = "169.254.1.1"
+RESOLV = "/etc/resolv.conf"
+RESOLVED_REAL = "/run/systemd/resolve/resolv.conf"  # the real resolvers behind the 127.0.0.53 stub
+BEFORE_TAILSCALE = "/etc/resolv.pre-tailscale-backup.conf"
+QUAD_100 = "100.100.100.100"
+
+
+def pasta_argv(publish: tuple[str, ...], host_port: tuple[str, ...], *, dns_forward: bool, pasta: str) -> list[str]:
+    """Pasta with everything closed that is not asked for; the namespace to work in is to be added (DESIGN 7)."""
+    return [
+        pasta,
+        "--config-net",  # addresses and routes of the host's uplink, inside
+        "--quiet",
+        "--no-map-gw",  # else the gateway's address is the host's loopback
+        *_forward("-t", [spec for spec in publish if "udp" not in spec]),
+        *_forward("-u", [spec.removesuffix("/udp") for spec in publish if "udp" in spec]),
+        *_forward("-T", [spec for spec in host_port if "udp" not in spec]),
+        *_forward("-U", [spec.removesuffix("/udp") for spec in host_port if "udp" in spec]),
+        *(["--dns-forward", DNS_FORWARD] if dns_forward else []),
+    ]
+
+
+def _forward(flag: str, specs: list[str]) -> list[str]:
+    # Without any, pasta's default is "auto": every listening port, both ways.
+    return [word for spec in specs or ["none"] for word in (flag, spec)]
+
+
+def holder_argv() -> list[str]:
+    """What pasta starts: says that it lives, then blocks on the lifeline. Only /bin and /usr/bin (AppArmor)."""
+    return ["/bin/sh", "-c", "echo; exec /bin/cat >/dev/null"]
+
+
+def attach_argv(anchor: int) -> list[str]:
+    """A pasta that comes later works in the anchor's namespaces."""
+    return ["--foreground", "--userns", f"/proc/{anchor}/ns/user", "--netns", f"/proc/{anchor}/ns/net"]
+
+
+def anchor_argv(holder: int, session: str, state: str, tailscale: str) -> list[str]:
+    """The anchor, entered from outside: setns gives every capability in the holder's user namespace."""
+    return [
+        "nsenter", f"--target={holder}", "--user", "--net", "--preserve-credentials", "--",
+        "unshare", "--mount", "--propagation=slave", "--",  # the host's mounts come in, ours never go out
+        "/bin/sh", paths.data_file("shell/anchor.sh"), session, state, str(os.getuid()), str(os.getgid()), tailscale,
+    ]  # fmt: skip
+
+
+def enter_argv(anchor: int) -> list[str]:
+    """Into the session as fake root: for tailscaled only."""
+    return ["nsenter", f"--target={anchor}", "--user", "--net", "--mount", "--preserve-credentials", "--"]
+
+
+def join_argv(anchor: int, inner: int, workdir: str) -> list[str]:
+    """Into the session as the user. `workdir` is an option of nsenter: without one the command would start in /."""
+    return [
+        "nsenter", "-t", str(anchor), "-U", "-n", "-m", "--preserve-credentials", workdir, "--",
+        "nsenter", "-t", str(inner), "-U", "--preserve-credentials", "--",
+    ]  # fmt: skip
+
+
+def join_script(session: Session, *, wdns: bool) -> str:
+    """The text of `join`. `wdns`: nsenter has --wdns (util-linux 2.38), else a shell inside changes directory."""
+    anchor, inner = session.pids["anchor"], session.pids["inner"]
+    argv = join_argv(anchor.pid, inner.pid, "@WD@")
+    if not wdns:
+        # cd fails where the directory is gone; then the command starts in / rather than not at all.
+        argv = [w for w in argv if w != "@WD@"]
+        argv += ["/bin/sh", "-c", 'cd "$1" || cd /; shift; exec "$@"', "sh", "@WD@"]
+    name, up = session.name, "tsenv up" if session.name == "default" else f"tsenv -n {session.name} up"
+    values = {
+        "NAME": shlex.quote(name),
+        "ANCHOR": str(anchor.pid),
+        "STARTED": str(anchor.start),
+        "INNER": str(inner.pid),
+        "SECRETS": " ".join(SECRETS),
+        "SHIMS": shlex.quote(paths.state_base()),
+        "GONE": shlex.quote(f"session '{name}' has ended"),
+        "AGAIN": shlex.quote(up),
+        "FOREIGN": shlex.quote(f"session '{name}' cannot be joined from in here (another session?)"),
+        "LEAVE": shlex.quote("leave the inner session first, or open another terminal"),
+        "JOIN": shlex.join(argv).replace("@WD@", '--wdns="$PWD"' if wdns else '"$PWD"'),
+    }
+    return fill("shell/join.sh", values)
+
+
+def fill(template: str, values: dict[str, str]) -> str:
+    """A template of ours with its @MARKERS@ filled in one pass, so that no value is scanned again (STYLE rule 9)."""
+    with open(paths.data_file(template), encoding="utf-8") as file:
+        return re.sub(r"@([A-Z_]+)@", lambda hit: values[hit[1]], file.read())
+
+
+def port_spec(text: str, *, loopback: bool) -> str:
+    """Pasta's form of `[ADDRESS:]PORT[/udp]`; `loopback`: without an address only the host's loopback listens."""
+    hit = re.fullmatch(r"(?:(?P<addr>[0-9.]+|\[[0-9a-fA-F:]+\]):)?(?P<port>[0-9]{1,5})(?P<udp>/udp|/tcp)?", text)
+    if not hit or not 0 < int(hit["port"]) < 65536:  # noqa: PLR2004
+        raise TsenvError(f"'{text}' is not a port", "PORT, ADDRESS:PORT, PORT/udp", USAGE)
+    addr = (hit["addr"] or ("127.0.0.1" if loopback else "")).strip("[]")
+    return (f"{addr}/" if addr else "") + hit["port"] + ("/udp" if hit["udp"] == "/udp" else "")
+
+
+# --- /etc -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Resolvers:
+    """How the session finds names outside the tailnet: lines for resolv.conf, and whether pasta must forward."""
+
+    lines: tuple[str, ...]
+    forward: bool
+
+
+def resolvers(read: "type[Reader] | Reader | None" = None) -> Resolvers:
+    """What the host's resolv.conf means from inside the session (PAINS 1.22, 4.2)."""
+    reader = read or Reader()
+    lines = reader.lines(RESOLV)
+    servers = _servers(lines)
+    if QUAD_100 in servers:
+        # The host is on a tailnet itself: its resolver is inside its tunnel, not ours.
+        lines = reader.lines(BEFORE_TAILSCALE) or lines
+        servers = [s for s in _servers(lines) if s != QUAD_100]
+    reachable = [s for s in servers if not _local(s)]
+    if servers and not reachable:
+        reachable = [s for s in _servers(reader.lines(RESOLVED_REAL)) if not _local(s)]
+    forward = bool(servers) and not reachable
+    kept = [line for line in lines if line.split()[:1] in (["search"], ["options"], ["domain"])]
+    return Resolvers((*(f"nameserver {s}" for s in ([DNS_FORWARD] if forward else reachable)), *kept), forward)
+
+
+class Reader:
+    """Reads the host's files; a test gives another."""
+
+    @staticmethod
+    def lines(path: str) -> list[str]:
+        """The lines of `path` without comments, or none where it cannot be read."""
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                return [line.strip() for line in file if line.strip() and line.strip()[0] not in "#;"]
+        except OSError:
+            return []
+
+
+def _servers(lines: list[str]) -> list[str]:
+    return [line.split()[1] for line in lines if line.startswith("nameserver") and len(line.split()) > 1]
+
+
+def _local(server: str) -> bool:
+    """Loopback, or an address that means something on one link of the host only."""
+    return server.startswith("127.") or server in ("::1", "0.0.0.0", "::") or server.lower().startswith("fe80:")  # noqa: S104
+
+
+def seed(folder: str, found: Resolvers) -> None:
+    """Fill `folder`/etc/upper, the layer over /etc. Everything in it is the user's: see DESIGN 2 for why each."""
+    upper = os.path.join(folder, "etc", "upper")
+    os.makedirs(os.path.join(folder, "etc", "work"))
+    os.makedirs(upper)
+    # No comment in it: tailscaled looks for the names of resolver programs in comments, and would ask those.
+    replace(os.path.join(upper, "resolv.conf"), "".join(f"{line}\n" for line in found.lines), 0o644)
+    other = [line for line in Reader.lines("/etc/nsswitch.conf") if not line.startswith("hosts:")]
+    # resolve, mdns4, myhostname… ask daemons of the host; files and dns stay inside.
+    replace(os.path.join(upper, "nsswitch.conf"), "\n".join([*other, "hosts: files dns", ""]), 0o644)
+    _own_ssh_config(upper)
+
+
+def _own_ssh_config(upper: str) -> None:
+    """Copies that belong to the user: ssh refuses files of root, who has no number in here ("Bad owner…")."""
+    extra = "/etc/ssh/ssh_config.d"
+    files = ["/etc/ssh/ssh_config"]
+    if os.path.isdir(extra):
+        files += [entry.path for entry in os.scandir(extra)]
+    for path in files:
+        target = os.path.join(upper, os.path.relpath(path, "/etc"))
+        if os.path.isfile(path) and os.access(path, os.R_OK):
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            shutil.copyfile(path, target)

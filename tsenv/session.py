@@ -1,0 +1,281 @@
+"""The record of a session: what `up` writes down and every other verb reads.
+
+`session.json` is written by temp file and rename. A process is known by pid *and* start time: a reused pid is never
+taken for ours.
+"""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from tsenv import paths
+from tsenv.errors import TsenvError
+
+VERSION = 1
+RECORD = "session.json"
+READY = "ready"
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that stays itself: `start` is its start time in clock ticks after boot (proc(5), stat field 22)."""
+
+    pid: int
+    start: int
+
+    @classmethod
+    def of(cls, pid: int) -> "Process":
+        """The process that now has `pid`; TsenvError when there is none."""
+        start = start_time(pid)
+        if start is None:
+            raise TsenvError(f"process {pid} is gone")
+        return cls(pid, start)
+
+    def alive(self) -> bool:
+        """Whether it still runs: same pid, same start time, no zombie."""
+        return start_time(self.pid) == self.start
+
+    def open(self) -> int | None:
+        """A pidfd of it, or None when it has ended. The start time is checked *after* the open, so no race."""
+        try:
+            fd = os.pidfd_open(self.pid)
+        except OSError:
+            return None
+        if self.alive():
+            return fd
+        os.close(fd)
+        return None
+
+
+def start_time(pid: int) -> int | None:
+    """Start time of `pid` in clock ticks after boot; None when it does not run (a zombie does not)."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()  # the command name may hold spaces and parentheses
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+@dataclass(frozen=True)
+class Options:
+    """What shapes a session: `up` on a running session compares these, field by field.
+
+    Ports are pasta's forms as `namespace.port_spec` made them; `extra` are flags for `tailscale up`, as given.
+    """
+
+    login_server: str = ""
+    hostname: str = ""
+    exit_node: str = ""
+    accept_routes: bool = False
+    accept_dns: bool = True
+    advertise_tags: tuple[str, ...] = ()
+    allow_incoming: bool = False
+    publish: tuple[str, ...] = ()
+    host_port: tuple[str, ...] = ()
+    ephemeral: bool | None = None
+    underlay: str = "auto"
+    isolated: bool = False
+    extra: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Options":
+        """The inverse of dataclasses.asdict after a trip through JSON; unknown keys are dropped."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known})
+
+    def differences(self, wanted: "Options") -> list[str]:
+        """What `wanted` has otherwise, as "name: here X, asked for Y". Unset `ephemeral` follows the key: no difference."""
+        found = []
+        for f in dataclasses.fields(self):
+            here, asked = getattr(self, f.name), getattr(wanted, f.name)
+            if here != asked and not (f.name == "ephemeral" and asked is None):
+                found.append(f"{f.name.replace('_', '-')}: here {_shown(here)}, asked for {_shown(asked)}")
+        return found
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "none"
+    return {True: "yes", False: "no", "": "none"}.get(value, str(value))  # type: ignore[call-overload, no-any-return]
+
+
+@dataclass
+class Session:
+    """session.json, field by field. Times are Unix seconds; `netns`/`userns` are inode numbers."""
+
+    name: str
+    since: float = 0.0
+    options: Options = field(default_factory=Options)
+    pids: dict[str, Process] = field(default_factory=dict)
+    netns: int = 0
+    userns: int = 0
+    underlay: str = ""
+    underlay_reason: str = ""
+    etc: str = ""
+    port: int = 0
+    addresses: list[str] = field(default_factory=list)
+    dns_name: str = ""
+    until: float | None = None
+    with_pid: int | None = None
+    degraded: str = ""
+    restarts: dict[str, int] = field(default_factory=dict)
+    version: int = VERSION
+
+    @property
+    def dir(self) -> str:
+        """The session directory."""
+        return paths.session_dir(self.name)
+
+    def file(self, name: str) -> str:
+        """A file of the session directory."""
+        return os.path.join(self.dir, name)
+
+    def save(self) -> None:
+        """Write session.json, anchor.pid and netns, each by rename."""
+        replace(self.file(RECORD), json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+        if anchor := self.pids.get("anchor"):
+            replace(self.file("anchor.pid"), f"{anchor.pid}\n")
+            replace(self.file("netns"), f"/proc/{anchor.pid}/ns/net\n")
+
+    def alive(self, part: str) -> bool:
+        """Whether `part` (supervisor, anchor, …) runs."""
+        process = self.pids.get(part)
+        return process is not None and process.alive()
+
+
+def replace(path: str, text: str, mode: int = 0o600) -> None:
+    """Write `text` to `path` by temp file and rename: a reader sees the old or the new, never a half."""
+    temp = f"{path}.{os.getpid()}"
+    with open(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode), "w", encoding="utf-8") as file:
+        file.write(text)
+    os.rename(temp, path)
+
+
+def load(name: str) -> Session | None:
+    """The record of session `name`, or None when there is none; TsenvError when the file is not ours to read."""
+    folder = paths.session_dir(name)
+    for path in (os.path.dirname(folder), folder):
+        paths.check_private(path)
+    try:
+        with open(os.path.join(folder, RECORD), encoding="utf-8") as file:
+            data = json.load(file)
+        data["pids"] = {part: Process(int(p["pid"]), int(p["start"])) for part, p in data["pids"].items()}
+        data["options"] = Options.from_json(data["options"])
+        known = {f.name for f in dataclasses.fields(Session)}
+        session = Session(**{k: v for k, v in data.items() if k in known})
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        raise TsenvError(
+            f"{folder}/{RECORD} cannot be read: {error}", f"tsenv -n {name} down --force   removes it"
+        ) from None
+    if session.name != name:
+        raise TsenvError(f"{folder}/{RECORD} speaks of another session", f"tsenv -n {name} down --force   removes it")
+    return session
+
+
+def state(name: str) -> str:
+    """What `name` is now: "up", "degraded", "starting", "stopping", "dead" (left over), "half-made" or "down"."""
+    folder = paths.session_dir(name)
+    if not os.path.isdir(folder):
+        return "down"
+    session = load(name)
+    ready = os.path.exists(os.path.join(folder, READY))
+    if session is None:
+        return "starting" if is_locked(folder) else "half-made"
+    if not session.alive("supervisor") or not session.alive("anchor"):
+        return "starting" if is_locked(folder) and not ready else "dead"
+    if not ready:
+        return "starting" if is_locked(folder) else "stopping"
+    return "degraded" if session.degraded else "up"
+
+
+def is_locked(folder: str) -> bool:
+    """Whether somebody is going up or down in `folder`."""
+    import fcntl
+
+    try:
+        fd = os.open(os.path.join(folder, "lock"), os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def usable(name: str) -> Session:
+    """The running session `name`; TsenvError that says what it is instead, and what to type."""
+    now = state(name)
+    session = load(name) if now in ("up", "degraded") else None
+    if session is not None:
+        return session
+    up = "tsenv up" if name == "default" else f"tsenv -n {name} up"
+    raise TsenvError(
+        {
+            "starting": f"session '{name}' is still going up",
+            "stopping": f"session '{name}' is going down",
+            "dead": f"session '{name}' has died (its processes are gone)",
+            "half-made": f"session '{name}' was never finished",
+        }.get(now, f"no session '{name}' is up"),
+        up,
+    )
+
+
+def names() -> list[str]:
+    """The names of all session directories of this user, sorted."""
+    base = paths.runtime_base()
+    paths.check_private(base)
+    try:
+        found = [entry.name for entry in os.scandir(base) if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in found if is_name(name))
+
+
+def is_name(name: str) -> bool:
+    """Whether `name` could name a session."""
+    try:
+        paths.valid_name(name)
+    except TsenvError:
+        return False
+    return True
+
+
+def processes_inside(session: Session) -> list[tuple[int, str]]:
+    """(pid, command line) of the processes in the session's network namespace that are not the session's own parts."""
+    own = {process.pid for process in session.pids.values()}
+    found = []
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit() or int(entry.name) in own:
+            continue
+        try:
+            if os.stat(f"/proc/{entry.name}/ns/net").st_ino != session.netns:
+                continue
+            with open(f"/proc/{entry.name}/cmdline", "rb") as file:
+                argv = file.read().rstrip(b"\0").split(b"\0")
+        except OSError:
+            continue  # another user's, or it has ended
+        if not own.intersection(_ancestors(int(entry.name))):
+            found.append((int(entry.name), b" ".join(argv).decode(errors="replace")))
+    return sorted(found)
+
+
+def _ancestors(pid: int) -> list[int]:
+    """The parents of `pid`: what tailscaled and pasta start for themselves is theirs."""
+    found: list[int] = []
+    while pid > 1 and len(found) < 64:  # noqa: PLR2004 - a reused pid could make a circle
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                pid = int(file.read().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+        found.append(pid)
+    # The supervisor is an ancestor of all it started, and a command can be started by it only as a part.
+    return found

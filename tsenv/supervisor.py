@@ -1,0 +1,599 @@
+"""The supervisor: parent of everything that a session runs, one event loop, no threads, no polling.
+
+    tsenv up ──fork──▶ supervisor ─┬─ pasta ── holder      (holder: pasta's child, owns the namespaces at the start)
+                                   ├─ anchor ── inner      (see shell/anchor.sh)
+                                   └─ tailscaled
+
+It talks to the `tsenv up` that forked it over one SOCK_SEQPACKET, JSON messages: it sends {"phase": TEXT}, then
+{"running": true} or {"error": TEXT, "hint": TEXT}; `up` logs in and sends {"commit": {…}}, which is answered by
+{"ready": true}. If `up` goes away before that, the session is taken down again: nothing half-made stays.
+
+All children hold the read end of one pipe, the lifeline: should the supervisor be killed, they end by themselves.
+"""
+
+import array
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tsenv import daemon, namespace, paths, scrub, session, tools, underlay
+from tsenv.errors import TsenvError
+from tsenv.logs import Log
+from tsenv.loop import Loop, Timer
+from tsenv.session import Process, Session
+
+START_SECONDS = 10.0  # for pasta, for the anchor and for tailscaled's socket, each
+LOGOUT_SECONDS = 10.0
+END_SECONDS = 5.0
+BACKOFF_FIRST, BACKOFF_MOST, BACKOFF_RESET = 0.1, 5.0, 60.0
+
+
+@dataclass
+class Part:
+    """One child that is started again when it ends: its process and its backoff."""
+
+    name: str
+    start: Callable[[], None]
+    pid: int = 0
+    began: float = 0.0
+    wait: float = BACKOFF_FIRST
+    ended: bool = True
+    timer: Timer | None = field(default=None)
+
+
+def fork(record: Session, found: tools.Tools, resolvers: namespace.Resolvers) -> socket.socket:
+    """Fork the supervisor of `record`; returns our end of the channel. It inherits no file and no terminal."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setsid()
+            if os.fork() == 0:  # the parent ends, so that init adopts it and `up` has no child to wait for
+                _become(record, found, resolvers, theirs)
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    theirs.close()
+    return ours
+
+
+def _become(record: Session, found: tools.Tools, resolvers: namespace.Resolvers, channel: socket.socket) -> None:
+    """In the grandchild: leave everything of `up` behind, then supervise until the session ends."""
+    fd = os.dup2(channel.detach(), 3, inheritable=False)
+    null = os.open(os.devnull, os.O_RDWR)
+    log = Log(record.name, "supervisor")
+    for number in (0, 1):
+        os.dup2(null, number)
+    os.dup2(log.fileno(), 2)
+    # A CI step waits for every pipe that it handed out: none may stay open (PAINS 1.21).
+    keep = log.fileno()
+    for number in (int(name) for name in os.listdir("/proc/self/fd")):
+        if number > fd and number != keep:
+            with contextlib.suppress(OSError):
+                os.close(number)
+    os.chdir("/")
+    os.umask(0o077)
+    scrub.no_core()
+    scrub.rename_process(f"tsenv-supervisor {record.name}")
+    try:
+        Supervisor(record, found, resolvers, socket.socket(fileno=fd), log).run()
+    except Exception:  # noqa: BLE001 - the last door: nobody else could tell
+        import traceback
+
+        log.write(traceback.format_exc())
+    finally:
+        os._exit(0)
+
+
+class Supervisor:
+    """Starts the parts, starts them again, ends them."""
+
+    def __init__(
+        self, record: Session, found: tools.Tools, resolvers: namespace.Resolvers, channel: socket.socket, log: Log
+    ) -> None:
+        self.session = record
+        self.tools = found
+        self.resolvers = resolvers
+        self.channel: socket.socket | None = channel
+        self.log = log
+        self.loop = Loop()
+        self.lifeline, self._lifeline_end = os.pipe()
+        self.state = os.path.join(record.dir, "state") if record.options.ephemeral else paths.state_dir(record.name)
+        self.pasta = Part("pasta", self._attach_pasta)
+        self.tailscaled = Part("tailscaled", self._start_tailscaled)
+        self.swap: underlay.SocketSwap | None = None
+        self.bus: daemon.Bus | None = None
+        self.refresh: Timer | None = None
+        self.stopping = False
+        self.ready = False
+
+    # --- going up ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """From nothing to a session, and until its end."""
+        self.loop.signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, call=lambda: self.stop("told to end"))
+        assert self.channel is not None  # noqa: S101 - for the type
+        self.loop.watch(self.channel.fileno(), self._message)
+        self.session.pids["supervisor"] = Process.of(os.getpid())
+        try:
+            self._tell(phase="namespace")
+            self._start_pasta()
+            self._tell(phase="daemon")
+            self._start_tailscaled()
+            self._await_daemon()
+            self._save()
+            self._tell(running=True, underlay=self.session.underlay, reason=self.session.underlay_reason)
+        except (TsenvError, OSError) as error:
+            hint = getattr(error, "hint", "")
+            self.log.event(f"cannot go up: {error}")
+            self._tell(error=getattr(error, "message", str(error)), hint=hint)
+            self.stop("it could not go up")
+        self.loop.run()
+
+    def _start_pasta(self) -> None:
+        """Pasta makes user and network namespace around a holder; then the anchor moves in and holds them."""
+        ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        argv = [*self._pasta_argv(), "--", *namespace.holder_argv()]
+        # pasta starts its command when interfaces and routes are there, so the holder's word means both.
+        self._spawn(self.pasta, argv, stdin=self.lifeline, stdout=theirs.fileno())
+        theirs.close()
+        holder = _sender(ours, START_SECONDS)
+        ours.close()
+        if not holder:
+            raise TsenvError("pasta could not make a network namespace", self._tail("pasta") or "tsenv doctor")
+        self._start_anchor(holder)
+
+    def _pasta_argv(self) -> list[str]:
+        options = self.session.options
+        return namespace.pasta_argv(
+            options.publish, options.host_port, dns_forward=self.resolvers.forward, pasta=self.tools.pasta
+        )
+
+    def _start_anchor(self, holder: int) -> None:
+        reader, writer = os.pipe()
+        argv = namespace.anchor_argv(holder, self.session.dir, paths.state_dir(self.session.name), self.tools.tailscale)
+        child = tools.start(argv, stdin=self.lifeline, stdout=writer, stderr=self.log.fileno(), cwd="/")
+        os.close(writer)
+        words = _line(reader, START_SECONDS).split()
+        os.close(reader)
+        if words[:1] != ["ready"]:
+            why = " ".join(words[1:]) or self._tail("supervisor") or "no answer"
+            raise TsenvError(f"the session's namespaces cannot be set up: {why}", "tsenv doctor")
+        self.session.pids |= {"anchor": Process.of(child.pid), "inner": Process.of(int(words[1]))}
+        self.session.etc = words[2]
+        self.session.netns = os.stat(f"/proc/{child.pid}/ns/net").st_ino
+        self.session.userns = os.stat(f"/proc/{child.pid}/ns/user").st_ino
+        self.loop.child(child, lambda status: self._lost("anchor", status))
+        script = namespace.join_script(self.session, wdns=_has_wdns(self.tools.nsenter))
+        session.replace(self.session.file("join"), script, 0o700)
+
+    def _start_tailscaled(self) -> None:
+        """The daemon, in the anchor's namespaces; under the underlay's filter where that is wanted and works."""
+        os.makedirs(self.state, mode=0o700, exist_ok=True)
+        argv = daemon.tailscaled_argv(self.tools.tailscaled, self.session.dir, self.state, self.session.port)
+        if self.session.underlay != "pasta":
+            try:
+                self._start_with_swap(argv)
+            except underlay.UnderlayUnavailable as error:
+                if self.session.options.underlay == "host":
+                    raise TsenvError(f"the host underlay does not work here: {error}", "--underlay auto") from None
+                self.session.underlay, self.session.underlay_reason = "pasta", str(error)
+                self.log.event(f"falling back to the pasta underlay: {error}")
+            else:
+                self.session.underlay = "host"
+                return
+        anchor = self.session.pids["anchor"].pid
+        self._spawn(self.tailscaled, namespace.enter_argv(anchor) + argv, **self._daemon_files())
+
+    def _start_with_swap(self, argv: list[str]) -> None:
+        if reason := underlay.probe():
+            raise underlay.UnderlayUnavailable(reason)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        anchor = self.session.pids["anchor"].pid
+        launcher = [sys.executable, "-I", "-S", underlay.__file__, "--socket", str(theirs.fileno()), "--", *argv]
+        files = self._daemon_files()
+        files["pass_fds"] = (*files["pass_fds"], theirs.fileno())
+        self._spawn(self.tailscaled, namespace.enter_argv(anchor) + launcher, **files)
+        theirs.close()
+        try:
+            listener = underlay.receive_listener(ours, time.monotonic() + START_SECONDS)
+            self.swap = underlay.SocketSwap(listener, self.tailscaled.pid, self.log.event)
+            self.loop.watch(self.swap.fileno(), self._serve_swap)
+        except underlay.UnderlayUnavailable:
+            self.tailscaled.ended = True  # the launcher ends by itself; its end is no loss
+            raise
+        finally:
+            ours.close()
+
+    def _daemon_files(self) -> dict[str, Any]:
+        """The daemon ends when the lifeline does; its home is the state directory, whatever $HOME allows (PAINS 1.24)."""
+        return {
+            "stdin": -3,  # DEVNULL
+            "pass_fds": (self.lifeline,),
+            "env": {"TS_PARENT_DEATH_FD": str(self.lifeline), "XDG_CACHE_HOME": self.state, "STATE_DIRECTORY": self.state},
+        }
+
+    def _serve_swap(self) -> None:
+        if self.swap is not None:
+            self.swap.handle()
+            if self.swap.closed:
+                self._drop_swap()
+
+    def _drop_swap(self) -> None:
+        if self.swap is not None:
+            self.loop.unwatch(self.swap.fileno())
+            self.swap.close()
+            self.swap = None
+
+    def _await_daemon(self) -> None:
+        """Until tailscaled's socket answers. The loop runs meanwhile: the daemon needs its sockets swapped to get there."""
+        deadline = time.monotonic() + START_SECONDS
+        with Watcher(self.session.dir) as watcher:
+            self.loop.watch(watcher.fileno(), watcher.drain)
+            try:
+                while not self._open_bus():
+                    if self.tailscaled.ended or self.stopping or time.monotonic() > deadline:
+                        raise TsenvError("tailscaled did not start", self._tail("tailscaled") or "tsenv logs --tailscaled")
+                    # Between bind and listen the socket refuses: then there is no event to wait for.
+                    self.loop.step(0.01 if os.path.exists(self.session.file(daemon.SOCKET)) else 1.0)
+            finally:
+                self.loop.unwatch(watcher.fileno())
+
+    def _spawn(self, part: Part, argv: list[str], **kwargs: Any) -> None:
+        """Start `part`; its output goes to its log, its end to `_ended`."""
+        log = Log(self.session.name, part.name)
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        kwargs.setdefault("stdout", writer)
+        child = tools.start(argv, stderr=writer, cwd="/", **kwargs)
+        os.close(writer)
+        part.pid, part.began, part.ended = child.pid, time.monotonic(), False
+        self.session.pids[part.name] = Process.of(child.pid)
+
+        def output() -> None:
+            with contextlib.suppress(BlockingIOError):
+                if data := os.read(reader, 1 << 16):
+                    log.write_bytes(data)
+                    return
+                self.loop.unwatch(reader)
+                os.close(reader)
+                log.close()
+
+        self.loop.watch(reader, output)
+        pid = child.pid
+        self.loop.child(child, lambda status: self._ended(part, pid, status))
+
+    # --- up ---------------------------------------------------------------------------------------------------------
+
+    def _message(self) -> None:
+        """From `up`: the commit, or its end."""
+        assert self.channel is not None  # noqa: S101 - for the type
+        try:
+            data = self.channel.recv(1 << 16)
+        except OSError:
+            data = b""
+        if data:
+            self._commit(json.loads(data)["commit"])
+            return
+        self._hang_up()
+        if not self.ready:
+            self.stop("`tsenv up` went away")
+
+    def _commit(self, found: dict[str, Any]) -> None:
+        self.session.addresses = found["addresses"]
+        self.session.dns_name = found["dns_name"]
+        self.session.since = time.time()
+        self.ready = True
+        if self.session.with_pid:
+            self._bind_to(self.session.with_pid)
+        if self.session.until is not None:
+            self.loop.after(self.session.until - time.time(), lambda: self.stop("its time is over"))
+        self._refresh_peers()
+        self._save()
+        session.replace(self.session.file(session.READY), f"{self.session.since:.0f}\n")
+        self.log.event(f"up: {' '.join(self.session.addresses)} {self.session.dns_name}")
+        self._tell(ready=True)
+
+    def _bind_to(self, pid: int) -> None:
+        """End when process `pid`, which need not be a child, ends."""
+        try:
+            fd = os.pidfd_open(pid)
+        except OSError:
+            self.stop(f"process {pid} has ended")
+            return
+
+        def ended() -> None:
+            self.loop.unwatch(fd)
+            self.stop(f"process {pid} has ended")
+
+        self.loop.watch(fd, ended)
+
+    def _open_bus(self) -> bool:
+        """Listen to tailscaled; False while it does not answer."""
+        if self.bus is not None:
+            return True
+        try:
+            self.bus = daemon.LocalAPI(self.session.dir).watch()
+        except OSError:
+            return False
+        self.loop.watch(self.bus.fileno(), self._news)
+        return True
+
+    def _close_bus(self) -> None:
+        if self.bus is not None:
+            self.loop.unwatch(self.bus.fileno())
+            self.bus.close()
+            self.bus = None
+
+    def _news(self) -> None:
+        if self.bus is not None and not self.bus.read(self._notified):
+            self._close_bus()
+
+    def _notified(self, notice: dict[str, Any]) -> None:
+        """A change of state shows in `degraded`; peers that came or went, in the file that completions read."""
+        state = daemon.state_name(notice.get("State"))
+        if state and self.ready and not self.stopping:
+            self._degrade("" if state == "Running" else f"tailscaled is in state {state}")
+        if self.ready and self.refresh is None and (notice.get("NetMap") or notice.get("PeersChanged")):
+            self.refresh = self.loop.after(0.5, self._refresh_peers)
+
+    def _refresh_peers(self) -> None:
+        self.refresh = None
+        try:
+            status = daemon.LocalAPI(self.session.dir).status()
+        except (OSError, TsenvError, ValueError):
+            return
+        # Only what may stand in a host name: this file is read by completions (PAINS 2.1).
+        hosts = {name for peer in status.peers for name in (peer.name, peer.dns_name) if _is_host(name)}
+        session.replace(self.session.file("peers"), "".join(f"{host}\n" for host in sorted(hosts)))
+
+    def _degrade(self, why: str) -> None:
+        if why != self.session.degraded:
+            self.session.degraded = why
+            self.log.event(why or "all is well again")
+            self._save()
+
+    def _save(self) -> None:
+        with contextlib.suppress(OSError):  # a full disk or a removed directory: the session itself goes on
+            self.session.save()
+
+    # --- faults -----------------------------------------------------------------------------------------------------
+
+    def _ended(self, part: Part, pid: int, status: int) -> None:
+        """A part has ended. While the session is up it is started again, at longer and longer intervals."""
+        if pid != part.pid or part.ended:
+            return
+        part.ended = True
+        if part is self.tailscaled:
+            self._close_bus()
+            self._drop_swap()
+        if self.stopping or not self.ready:
+            return
+        if time.monotonic() - part.began > BACKOFF_RESET:
+            part.wait = BACKOFF_FIRST
+        self.session.restarts[part.name] = self.session.restarts.get(part.name, 0) + 1
+        self.log.event(f"{part.name} ended ({how(status)}); again in {part.wait:.1f} s")
+        self._degrade(f"{part.name} ended ({how(status)})")
+        part.timer = self.loop.after(part.wait, lambda: self._restart(part))
+        part.wait = min(part.wait * 2, BACKOFF_MOST)
+
+    def _restart(self, part: Part) -> None:
+        if self.stopping:
+            return
+        try:
+            part.start()
+            if part is self.tailscaled:
+                with contextlib.suppress(OSError):
+                    os.unlink(self.session.file(daemon.SOCKET))
+                self._await_daemon()
+            elif not self.tailscaled.ended:
+                self._degrade("")
+        except (TsenvError, OSError, underlay.UnderlayUnavailable) as error:
+            self.log.event(f"{part.name}: {error}")
+            if part.ended and not self.stopping:
+                part.timer = self.loop.after(part.wait, lambda: self._restart(part))
+            return
+        self.log.event(f"{part.name} runs again")
+        self._save()
+
+    def _attach_pasta(self) -> None:
+        """A new pasta works in the anchor's namespaces. It does not end with them by itself, so it gets a watcher."""
+        anchor = self.session.pids["anchor"].pid
+        argv = [*self._pasta_argv(), *namespace.attach_argv(anchor)]
+        watched = ["/bin/sh", "-c", '"$@" </dev/null & read -r _; kill "$!"; wait', "sh", *argv]
+        self._spawn(self.pasta, watched, stdin=self.lifeline)
+
+    def _lost(self, name: str, status: int) -> None:
+        if not self.stopping:
+            self.log.event(f"{name} ended ({how(status)}): the session is over")
+            self.stop(f"its {name} ended", logout=False)
+
+    # --- going down -------------------------------------------------------------------------------------------------
+
+    def stop(self, why: str, *, logout: bool = True) -> None:
+        """End the session: log out when ephemeral, then end all parts, then remove its directory."""
+        if self.stopping:
+            return
+        self.stopping = True
+        self.log.event(f"going down: {why}")
+        with contextlib.suppress(OSError):
+            os.unlink(self.session.file(session.READY))
+        self._end_inside()
+        if not (logout and self.session.options.ephemeral and not self.tailscaled.ended):
+            self._end_parts()
+            return
+        argv = daemon.tailscale_argv(self.tools.tailscale, self.session.dir, "logout")
+        child = tools.start(argv, stdin=-3, stdout=self.log.fileno(), stderr=self.log.fileno(), cwd="/")
+        slow = self.loop.after(LOGOUT_SECONDS, lambda: os.kill(child.pid, signal.SIGKILL))
+
+        def logged_out(status: int) -> None:
+            slow.cancel()
+            if status:
+                self.log.event("could not log out: the node stays in the control server's list until that drops it")
+            self._end_parts()
+
+        self.loop.child(child, logged_out)
+
+    def _end_inside(self) -> None:
+        """What still runs inside would only hold the namespaces."""
+        for pid, command in session.processes_inside(self.session):
+            self.log.event(f"ending process {pid} inside: {command[:200]}")
+            for number in (signal.SIGTERM, signal.SIGCONT, signal.SIGKILL):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, number)
+
+    def _end_parts(self) -> None:
+        """Tailscaled first, so that it can say goodbye; then the lifeline lets go of all others."""
+        self._signal(self.tailscaled, signal.SIGTERM)
+        deadline = self.loop.after(END_SECONDS, lambda: self._signal(self.tailscaled, signal.SIGKILL))
+        while not self.tailscaled.ended:
+            self.loop.step()
+        deadline.cancel()
+        os.close(self._lifeline_end)
+        self._signal(self.pasta, signal.SIGTERM)
+        deadline = self.loop.after(END_SECONDS, lambda: self._signal(self.pasta, signal.SIGKILL))
+        while not self.pasta.ended:
+            self.loop.step()
+        deadline.cancel()
+        self._await_end("inner", "anchor")
+        remove(self.session.dir)
+        self.log.event("down")
+        self._hang_up()
+        self.loop.stop()
+
+    def _await_end(self, *parts: str) -> None:
+        for part in parts:
+            process = self.session.pids.get(part)
+            deadline = time.monotonic() + END_SECONDS
+            while process is not None and process.alive():
+                if time.monotonic() > deadline:
+                    with contextlib.suppress(OSError):
+                        os.kill(process.pid, signal.SIGKILL)
+                    break
+                self.loop.step(0.01)
+
+    @staticmethod
+    def _signal(part: Part, number: signal.Signals) -> None:
+        if not part.ended:
+            with contextlib.suppress(OSError):
+                os.kill(part.pid, number)
+
+    # --- words ------------------------------------------------------------------------------------------------------
+
+    def _tell(self, **message: Any) -> None:
+        if self.channel is not None:
+            with contextlib.suppress(OSError):
+                self.channel.send(json.dumps(message).encode())
+
+    def _hang_up(self) -> None:
+        if self.channel is not None:
+            self.loop.unwatch(self.channel.fileno())
+            self.channel.close()
+            self.channel = None
+
+    def _tail(self, part: str) -> str:
+        """The last lines of a part's log, after what it may still have to say."""
+        for _ in range(3):
+            self.loop.step(0.05)
+        return Log.tail(self.session.name, part, 5)
+
+
+class Watcher:
+    """inotify on one directory: readable when a file was made in it or moved there."""
+
+    def __init__(self, folder: str) -> None:
+        import ctypes
+
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+        # IN_CREATE | IN_MOVED_TO (linux/inotify.h)
+        if self._fd < 0 or libc.inotify_add_watch(self._fd, os.fsencode(folder), 0x100 | 0x80) < 0:
+            raise OSError(ctypes.get_errno(), f"cannot watch {folder}")
+
+    def __enter__(self) -> "Watcher":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def fileno(self) -> int:
+        """For select."""
+        return self._fd
+
+    def drain(self) -> None:
+        """Forget what was told."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._fd, 1 << 14)
+
+
+def how(status: int) -> str:
+    """An exit status (negative: a signal) in words."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"
+
+
+def remove(folder: str) -> None:
+    """Remove a session directory. The overlay leaves a work directory that not even its owner may list."""
+
+    def open_up(call: Callable[[str], object], path: str, _: object) -> None:
+        with contextlib.suppress(OSError):
+            os.chmod(path, 0o700)
+            if call in (os.rmdir, os.unlink):
+                call(path)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+
+    shutil.rmtree(folder, onerror=open_up)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_host(name: str) -> bool:
+    return bool(name) and len(name) < 254 and name.isascii() and name.replace("-", "").replace(".", "").isalnum()  # noqa: PLR2004
+
+
+def _sender(channel: socket.socket, seconds: float) -> int:
+    """The pid, as we see it, of whoever writes to `channel` first; 0 when nobody does. The kernel fills it in."""
+    channel.settimeout(seconds)
+    try:
+        data, ancillary, _, _ = channel.recvmsg(1, socket.CMSG_SPACE(12))
+    except OSError:
+        return 0
+    for level, kind, value in ancillary:
+        if data and level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            return int(struct.unpack("3i", value[: 3 * array.array("i").itemsize])[0])
+    return 0
+
+
+def _line(fd: int, seconds: float) -> str:
+    """One line from `fd`, or what came before it was closed or `seconds` were over."""
+    import select
+
+    deadline, data = time.monotonic() + seconds, b""
+    while not data.endswith(b"\n") and select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        chunk = os.read(fd, 4096)
+        if not chunk:
+            break
+        data += chunk
+    return data.decode(errors="replace")
+
+
+def _has_wdns(nsenter: str) -> bool:
+    """Whether nsenter has --wdns (util-linux 2.38)."""
+    child = tools.start([nsenter, "--help"], stdin=-3, stderr=-3)
+    return b"--wdns" in child.communicate()[0]

@@ -1,0 +1,60 @@
+"""The programs that tsenv drives, and how they are found and started.
+
+One function starts processes (`start`), through plumbum; TSENV_DEBUG=1 shows each argv. Secrets never are in one.
+"""
+
+import os
+import shlex
+import shutil
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from tsenv.errors import TsenvError
+
+# Daemons lie where an ordinary user's PATH does not look.
+_MORE = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+
+HINTS = {
+    "pasta": "install passt (apt install passt, dnf install passt); tsenv doctor tells more",
+    "tailscaled": "install Tailscale; tsenv doctor tells how",
+    "tailscale": "install Tailscale; tsenv doctor tells how",
+    "nsenter": "install util-linux",
+    "unshare": "install util-linux",
+}
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Absolute paths."""
+
+    pasta: str
+    tailscaled: str
+    tailscale: str
+    nsenter: str
+    unshare: str
+
+    @classmethod
+    def find(cls) -> "Tools":
+        """All of them; TsenvError that names the first that is missing or not executable."""
+        return cls(**{name: find(name) for name in cls.__dataclass_fields__})
+
+
+def find(name: str) -> str:
+    """Absolute path of the program `name`."""
+    path = os.environ.get("PATH", os.defpath) + ":" + _MORE
+    found = shutil.which(name, path=path)
+    if found:
+        return os.path.abspath(found)
+    dead = shutil.which(name, mode=os.F_OK, path=path)
+    what = f"{dead} is not executable" if dead else f"{name} is not installed"
+    raise TsenvError(what, f"chmod +x {shlex.quote(dead)}" if dead else HINTS[name])
+
+
+def start(argv: list[str], **kwargs: Any) -> Any:
+    """Start a program; returns plumbum's Popen. Keyword arguments are subprocess.Popen's, `env` is added to ours."""
+    from plumbum import local
+
+    if os.environ.get("TSENV_DEBUG"):
+        print("+ " + shlex.join(argv), file=sys.stderr, flush=True)
+    return local[argv[0]][argv[1:]].popen(**kwargs)
