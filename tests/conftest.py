@@ -10,7 +10,6 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,6 +19,8 @@ LAB_FOLDER = Path(__file__).parent / "lab"
 sys.path.insert(0, str(LAB_FOLDER))  # the lab is a program as well as a library: its modules lie flat
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from lab import Lab
     from lab_box import Completed, Machine
     from lab_control import Control
@@ -30,11 +31,11 @@ _numbers = itertools.count(1)
 class Up(Protocol):
     """The fixture ``up``: bring a session up, with a fresh key on standard input."""
 
-    def __call__(  # noqa: PLR0913 - each is a knob that some test turns
+    def __call__(
         self,
         *options: str,
         name: str | None = None,
-        machine: Machine | None = None,
+        on: Machine | None = None,
         control: Control | None = None,
         key: str | None = None,
         env: dict[str, str | None] | None = None,
@@ -68,7 +69,7 @@ def lab() -> Iterator[Lab]:
         if os.environ.get("CI"):
             pytest.fail(lack)
         pytest.skip(lack)
-    from lab import Lab  # noqa: PLC0415 - a laptop without a lab still collects
+    from lab import Lab
 
     running = Lab.acquire()
     yield running
@@ -104,10 +105,10 @@ def up(lab: Lab, machine: Machine, session_name: str) -> Iterator[Up]:
     """Bring sessions up that are down when the test is over, however it ends."""
     started: list[tuple[Machine, str]] = []
 
-    def bring_up(  # noqa: PLR0913 - as Up
+    def bring_up(
         *options: str,
         name: str | None = None,
-        machine: Machine = machine,
+        on: Machine | None = None,
         control: Control | None = None,
         key: str | None = None,
         env: dict[str, str | None] | None = None,
@@ -116,11 +117,12 @@ def up(lab: Lab, machine: Machine, session_name: str) -> Iterator[Up]:
     ) -> Completed:
         server = control or lab.control
         name = name or session_name
-        started.append((machine, name))
+        where = on or machine
+        started.append((where, name))
         argv = ["tsenv", "-n", name, "up", "--login-server", server.url, "--auth-key-file", "-"]
         if not any(option.startswith("--hostname") for option in options):
             argv += ["--hostname", name]  # else all tests' nodes are called after the one machine
-        return machine.run(
+        return where.run(
             [*argv, *options], input=key or server.auth_key(), env=env, check=check, timeout=timeout
         )
 
@@ -145,13 +147,13 @@ def _down(started: list[tuple[Machine, str]]) -> None:
 
 
 def _uid() -> int:
-    import pwd  # noqa: PLC0415 - not on every system that collects the tests
+    import pwd
 
     return pwd.getpwnam("tsenv-lab").pw_uid
 
 
 def until(probe: Callable[[], object], what: str, seconds: float = 15) -> None:
     """Wait until the probe is true; the deadline names what was waited for."""
-    from lab_state import wait_until  # noqa: PLC0415 - as lab
+    from lab_state import wait_until
 
     wait_until(what, probe, seconds)

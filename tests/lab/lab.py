@@ -1,21 +1,21 @@
 #!/opt/tsenv-lab/venv/bin/python
 """The embedded tailnet: real control servers, real peers and computers to use them from, on no network but its own.
 
-    tests/lab/lab.py up                      start it and leave it running
-    tests/lab/lab.py run [--key] -- CMD…     run a command as tsenv-lab on the computer "machine"
-    tests/lab/lab.py shell                   a shell there
-    tests/lab/lab.py key | nodes | status
-    tests/lab/lab.py down                    end it; nothing is left
+tests/lab/lab.py up                      start it and leave it running
+tests/lab/lab.py run [--key] -- CMD…     run a command as tsenv-lab on the computer "machine"
+tests/lab/lab.py shell                   a shell there
+tests/lab/lab.py key | nodes | status
+tests/lab/lab.py down                    end it; nothing is left
 
-    LAN 10.77.0.0/24, fd77::/64
-    .1   net        headscale A :8080 (control.lab.test), headscale B :8081 (control-b.lab.test), DERP, STUN, DNS
-    .2   my-server  peer in tailnet A: sshd, HTTP, echo, iperf3
-    .3   my-server  peer in tailnet B, of the same name (the computer's name in the lab: my-server-b)
-    .4   internet   in no tailnet: HTTP, echo, iperf3, a CONNECT proxy (port 80); counts who sent it packets;
-                    its public address, and what internet.lab.test resolves to, is 203.0.113.4 (routed by .1)
-    .5   exit-node  on demand
-    .6   router     on demand, with 10.88.0.0/24 and the host 10.88.0.2 behind it
-    .100 machine    where commands run; .101… more of them
+LAN 10.77.0.0/24, fd77::/64
+.1   net        headscale A :8080 (control.lab.test), headscale B :8081 (control-b.lab.test), DERP, STUN, DNS
+.2   my-server  peer in tailnet A: sshd, HTTP, echo, iperf3
+.3   my-server  peer in tailnet B, of the same name (the computer's name in the lab: my-server-b)
+.4   internet   in no tailnet: HTTP, echo, iperf3, a CONNECT proxy (port 80); counts who sent it packets;
+                its public address, and what internet.lab.test resolves to, is 203.0.113.4 (routed by .1)
+.5   exit-node  on demand
+.6   router     on demand, with 10.88.0.0/24 and the host 10.88.0.2 behind it
+.100 machine    where commands run; .101… more of them
 """
 
 from __future__ import annotations
@@ -29,19 +29,34 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import lab_state
-from lab_box import Box, Machine, as_machine, allocate_octet, dnsmasq_argv, environment, find_box, get_box, make_box, make_network
+from lab_box import (
+    Box,
+    Machine,
+    allocate_octet,
+    as_machine,
+    dnsmasq_argv,
+    environment,
+    find_box,
+    get_box,
+    make_box,
+    make_network,
+)
 from lab_control import CONTROL_A, CONTROL_B, DERP_PORT, IN_NET, STUN_PORT, Control, TestControl, testcontrol
 from lab_state import BIN, FOLDER, HERE, LabError, sh
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # The internet host's public addresses: an exit node refuses to forward to private ones.
 INTERNET = "203.0.113.4"
 INTERNET6 = "2001:db8:77::4"
+
+FORWARD = "for v in ipv4/ip_forward ipv6/conf/all/forwarding; do echo 1 >/proc/sys/net/$v; done\n"
 
 SSH_NAMES = "my-server my-server.* 100.64.* fd7a:115c:* 10.77.0.2 10.77.0.3"
 
@@ -101,7 +116,9 @@ class Lab:
         with lab_state.locked("life"):
             in_use = lab_state.lock_file("in-use").open("a")
             try:
-                running = lab_state.STATE.exists() and (lab_state.load()["keep"] or not _lock(in_use, fcntl.LOCK_EX))
+                running = lab_state.STATE.exists() and (
+                    lab_state.load()["keep"] or not _lock(in_use, fcntl.LOCK_EX)
+                )
                 lab = cls() if running else cls._start(keep=False)
                 _lock(in_use, fcntl.LOCK_SH)
             except BaseException:
@@ -135,7 +152,7 @@ class Lab:
         try:
             lab._build()
         except BaseException:
-            log = Path("/tmp/tsenv-lab-failed")  # noqa: S108 - root's, and only to be read by people
+            log = Path("/tmp/tsenv-lab-failed")
             shutil.rmtree(log, ignore_errors=True)
             shutil.copytree(FOLDER / "log", log)
             lab._wipe()
@@ -151,7 +168,13 @@ class Lab:
         """Start all parts, the slow ones first, and wait for each where it is needed."""
         _make_lan()
         derp = lab_state.spawn(
-            "derp", [*IN_NET, BIN / "tsenv-lab-derp", f"-listen=10.77.0.1:{DERP_PORT}", f"-stun=10.77.0.1:{STUN_PORT}"]
+            "derp",
+            [
+                *IN_NET,
+                BIN / "tsenv-lab-derp",
+                f"-listen=10.77.0.1:{DERP_PORT}",
+                f"-stun=10.77.0.1:{STUN_PORT}",
+            ],
         )
         servers = [(control, control.launch()) for control in (self.control, self.control_b)]
         dns = lab_state.spawn("dns", [*IN_NET, *_lan_dns_argv()])
@@ -160,7 +183,9 @@ class Lab:
             parts: list[Future[Box]] = [pool.submit(make_box, "machine", 100), pool.submit(_make_internet)]
             parts += [
                 pool.submit(_make_server, control, process, name, octet)
-                for (control, process), (name, octet) in zip(servers, (("my-server", 2), ("my-server-b", 3)), strict=True)
+                for (control, process), (name, octet) in zip(
+                    servers, (("my-server", 2), ("my-server-b", 3)), strict=True
+                )
             ]
             lab_state.wait_for_line(derp, "^ready$")
             lab_state.wait_for_line(dns, "started, version")
@@ -202,10 +227,17 @@ class Lab:
             if box := find_box("router"):
                 return box
             _make_subnet()
-            return _make_router(self.control, "router", 6, ("10.88.0.0/24",), "--advertise-routes=10.88.0.0/24")
+            return _make_router(
+                self.control, "router", 6, ("10.88.0.0/24",), "--advertise-routes=10.88.0.0/24"
+            )
 
     def new_machine(
-        self, name: str | None = None, *, resolver: str = "lan", nsswitch: str | None = None, private: bool = True
+        self,
+        name: str | None = None,
+        *,
+        resolver: str = "lan",
+        nsswitch: str | None = None,
+        private: bool = True,
     ) -> Machine:
         """Make one more computer: see ``lab_box.RESOLVERS``; ``nsswitch`` replaces what follows "hosts:".
 
@@ -246,8 +278,7 @@ def _make_lan() -> None:
     # .1 is the LAN's router, too: it knows the way to the public addresses, and keeps it to itself.
     sh(
         *(*IN_NET, "sh", "-ec"),
-        "cd /proc/sys/net; echo 1 >ipv4/ip_forward; echo 1 >ipv6/conf/all/forwarding;"
-        "for i in all default br0; do echo 0 >ipv4/conf/$i/send_redirects; done",
+        FORWARD + "for i in all default br0; do echo 0 >/proc/sys/net/ipv4/conf/$i/send_redirects; done",
     )
 
 
@@ -288,7 +319,9 @@ def _make_ssh_keys() -> None:
 
 def _serve(box: Box, body: str) -> None:
     """Start what every lab host serves."""
-    services = box.spawn(f"services-{box.name}", ["/usr/bin/python3", "-I", HERE / "services.py", "--body", body])
+    services = box.spawn(
+        f"services-{box.name}", ["/usr/bin/python3", "-I", HERE / "services.py", "--body", body]
+    )
     speed = box.spawn(f"iperf3-{box.name}", ["/usr/bin/iperf3", "--server", "--forceflush"])
     lab_state.wait_for_line(services, "^ready$")
     lab_state.wait_for_line(speed, "Server listening")
@@ -296,7 +329,8 @@ def _serve(box: Box, body: str) -> None:
 
 def _make_internet() -> Box:
     box = make_box("internet", 4)
-    sh("ip", "-n", box.netns, "-batch", "-", stdin=f"addr add {INTERNET}/32 dev lo\naddr add {INTERNET6}/128 dev lo\n")
+    for public in (INTERNET, INTERNET6):
+        sh("ip", "-n", box.netns, "addr", "add", public, "dev", "lo")
     sh(
         *(*box.enter(), "nft", "-f", "-"),
         stdin="""table inet lab {
@@ -332,18 +366,33 @@ def _join(box: Box, control: Control, hostname: str, *up: str) -> None:
     socket = folder / "tailscaled.sock"
     daemon = box.spawn(
         f"tailscaled-{box.name}",
-        [BIN / "tailscaled", f"--statedir={folder}", f"--socket={socket}", "--port=41641", "--no-logs-no-support"],
+        [
+            BIN / "tailscaled",
+            f"--statedir={folder}",
+            f"--socket={socket}",
+            "--port=41641",
+            "--no-logs-no-support",
+        ],
     )
     key = folder / "key"
     key.write_text(control.auth_key(ephemeral=False, expiration="5m"))
     lab_state.wait_until(f"{daemon.name} to open its socket", socket.exists)
     words = [f"--login-server={control.address_url}", f"--auth-key=file:{key}", f"--hostname={hostname}"]
-    sh(*box.enter(), BIN / "tailscale", f"--socket={socket}", "up", "--accept-dns=false", "--timeout=20s", *words, *up)
+    sh(
+        *box.enter(),
+        BIN / "tailscale",
+        f"--socket={socket}",
+        "up",
+        "--accept-dns=false",
+        "--timeout=20s",
+        *words,
+        *up,
+    )
 
 
 def _make_router(control: Control, name: str, octet: int, routes: tuple[str, ...], *up: str) -> Box:
     box = make_box(name, octet)
-    sh(*box.enter(), "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
+    sh(*box.enter(), "sh", "-ec", FORWARD)
     if name == "router":
         sh(
             *("ip", "-n", "tsl-subnet", "-batch", "-"),
@@ -353,7 +402,8 @@ def _make_router(control: Control, name: str, octet: int, routes: tuple[str, ...
             route add default via 10.88.0.1
             """,
         )
-        sh("ip", "-n", box.netns, "-batch", "-", stdin="addr add 10.88.0.1/24 dev subnet0\nlink set subnet0 up\n")
+        sh("ip", "-n", box.netns, "addr", "add", "10.88.0.1/24", "dev", "subnet0")
+        sh("ip", "-n", box.netns, "link", "set", "subnet0", "up")
     _join(box, control, name, *up)
     node = control.find(name)
     if not node:
@@ -366,7 +416,9 @@ def _make_router(control: Control, name: str, octet: int, routes: tuple[str, ...
 def _make_subnet() -> None:
     make_network("tsl-subnet")
     inside = ("nsenter", "--net=/run/netns/tsl-subnet", "--")
-    host = lab_state.spawn("services-subnet", [*inside, "/usr/bin/python3", "-I", HERE / "services.py", "--body", "subnet"])
+    host = lab_state.spawn(
+        "services-subnet", [*inside, "/usr/bin/python3", "-I", HERE / "services.py", "--body", "subnet"]
+    )
     lab_state.wait_for_line(host, "^ready$")
 
 
@@ -400,13 +452,16 @@ def _run(options: argparse.Namespace) -> int:
     if options.key:
         variables["TS_AUTHKEY"] = (lab.control_b if options.key == "b" else lab.control).auth_key()
     prefix = box.argv_prefix(options.user)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, exec passes that on, and old pasta then gives up
+    # Python ignores it, exec passes that on, and Debian 12's pasta then gives up.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.execvpe(prefix[0], [*prefix, *(argv or ["bash"])], variables)
 
 
 def _key(options: argparse.Namespace) -> int:
     lab = Lab.attach()
-    print((lab.control_b if options.tailnet == "b" else lab.control).auth_key(ephemeral=not options.persistent))
+    print(
+        (lab.control_b if options.tailnet == "b" else lab.control).auth_key(ephemeral=not options.persistent)
+    )
     return 0
 
 
@@ -428,7 +483,9 @@ def _status(_: argparse.Namespace) -> int:
 
 def main() -> int:
     """Do what the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     verbs = parser.add_subparsers(required=True)
     up = verbs.add_parser("up", help="start the lab and leave it running")
     up.add_argument("--fresh", action="store_true", help="replace a running one")
@@ -437,13 +494,17 @@ def main() -> int:
     verbs.add_parser("status", help="list the lab's processes").set_defaults(verb=_status)
     for name in ("run", "shell"):
         run = verbs.add_parser(name, help="run a command, or a shell, on a computer of the lab")
-        run.add_argument("--key", nargs="?", const="a", choices="ab", help="give it a fresh key in TS_AUTHKEY")
+        run.add_argument(
+            "--key", nargs="?", const="a", choices="ab", help="give it a fresh key in TS_AUTHKEY"
+        )
         run.add_argument("--machine", default="machine")
         run.add_argument("--user", default="tsenv-lab")
         run.add_argument("command", nargs=argparse.REMAINDER)
         run.set_defaults(verb=_run)
     for name, verb in (("key", _key), ("nodes", _nodes)):
-        about = verbs.add_parser(name, help={"key": "print a fresh auth key", "nodes": "list the tailnet's nodes"}[name])
+        about = verbs.add_parser(
+            name, help={"key": "print a fresh auth key", "nodes": "list the tailnet's nodes"}[name]
+        )
         about.add_argument("--tailnet", default="a", choices="ab")
         about.add_argument("--persistent", action="store_true")
         about.set_defaults(verb=verb)

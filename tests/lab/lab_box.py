@@ -8,12 +8,15 @@ import os
 import pwd
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lab_state
 from lab_state import BIN, FOLDER, HERE, LabError, Process
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 # Name services as the four usual kinds of machines have them (DESIGN 2); "lan" is what most have.
 RESOLVERS = ("lan", "stub", "loopback", "none")
@@ -40,11 +43,11 @@ class Completed:
         return f"{' '.join(self.args)}: exit status {self.returncode}\n{self.stdout}{self.stderr}"
 
 
-class CommandTimeout(AssertionError):
+class LateCommandError(AssertionError):
     """A command on a lab computer did not end in time; the message holds what it had said."""
 
 
-class CommandFailed(AssertionError):
+class FailedCommandError(AssertionError):
     """A command run with check=True failed; the message holds what it said."""
 
 
@@ -151,7 +154,9 @@ class Box:
     ) -> Completed:
         """Run a command here to its end. It has ended when its output pipes are closed, too."""
         data = input.encode(errors="surrogateescape") if isinstance(input, str) else input
-        child = self.popen(argv, user=user, env=env, cwd=cwd, stdin=subprocess.DEVNULL if data is None else subprocess.PIPE)
+        child = self.popen(
+            argv, user=user, env=env, cwd=cwd, stdin=subprocess.DEVNULL if data is None else subprocess.PIPE
+        )
         with child:
             try:
                 out, err = child.communicate(data, timeout)
@@ -163,7 +168,7 @@ class Box:
                         pipe.close()
                 said = (late.stdout or b"") + (late.stderr or b"")
                 message = f"{' '.join(argv)}: no end after {timeout} s\n{said.decode(errors='replace')}"
-                raise CommandTimeout(message) from None
+                raise LateCommandError(message) from None
         done = Completed(
             list(argv),
             child.returncode,
@@ -171,7 +176,7 @@ class Box:
             err.decode(errors="surrogateescape"),
         )
         if check and done.returncode:
-            raise CommandFailed(str(done))
+            raise FailedCommandError(str(done))
         return done
 
     def spawn(self, name: str, argv: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Process:
@@ -246,7 +251,8 @@ def make_box(
     holder = lab_state.spawn(
         f"box-{name}",
         [
-            *("nsenter", f"--net=/run/netns/{netns}", "--", "unshare", "--mount", "--uts", "--propagation", "slave", "--"),
+            *("nsenter", f"--net=/run/netns/{netns}", "--"),
+            *("unshare", "--mount", "--uts", "--propagation", "slave", "--"),
             *("/bin/sh", HERE / "box.sh", stage, hostname or name, "private" if private else "shared"),
         ],
     )

@@ -8,13 +8,15 @@ import re
 import signal
 import tempfile
 import urllib.parse
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lab_state
 from lab_state import BIN, FOLDER, Process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 ADDRESS = "10.77.0.1"
 DERP_PORT = 3443
@@ -112,7 +114,12 @@ class Control:
             derp.write_text(DERP_MAP)
             (self.folder / "config.yaml").write_text(
                 HEADSCALE.format(
-                    url=self.url, port=self.port, grpc=self.port + 1000, folder=self.folder, domain=self.domain, derp=derp
+                    url=self.url,
+                    port=self.port,
+                    grpc=self.port + 1000,
+                    folder=self.folder,
+                    domain=self.domain,
+                    derp=derp,
                 )
             )
         return lab_state.spawn(
@@ -124,13 +131,21 @@ class Control:
         lab_state.wait_for_line(process, "listening and serving HTTP")
         lab_state.wait_until(f"{self.url} to open its socket", (self.folder / "headscale.sock").exists)
 
-    def cli(self, *words: str) -> Any:  # noqa: ANN401 - each command has a shape of its own
+    def cli(self, *words: str) -> Any:
         """Run the headscale command line and return the JSON it answers."""
-        answer = lab_state.sh(BIN / "headscale", "-c", self.folder / "config.yaml", "-o", "json", "--force", *words)
-        return json.loads(answer) if answer[:1] in ("{", "[") else None  # some commands say it in words all the same
+        answer = lab_state.sh(
+            BIN / "headscale", "-c", self.folder / "config.yaml", "-o", "json", "--force", *words
+        )
+        # Some commands answer in words all the same.
+        return json.loads(answer) if answer[:1] in ("{", "[") else None
 
     def auth_key(
-        self, *, ephemeral: bool = True, reusable: bool = False, tags: Sequence[str] = (), expiration: str = "1h"
+        self,
+        *,
+        ephemeral: bool = True,
+        reusable: bool = False,
+        tags: Sequence[str] = (),
+        expiration: str = "1h",
     ) -> str:
         """Make a key to join with. ``tags`` like "tag:ci"; ``expiration`` like "1h" or "1s"."""
         words = ["preauthkeys", "create", "--expiration", expiration]
@@ -245,7 +260,10 @@ def testcontrol(port: int, **flags: str | int | bool) -> Iterator[TestControl]:
     url = f"http://control.lab.test:{port}"
     argv: list[str | Path] = [*IN_NET, BIN / "tsenv-lab-control", f"-listen=0.0.0.0:{port}", f"-url={url}"]
     argv += [f"-derp-host={ADDRESS}", f"-derp-port={DERP_PORT}", f"-stun-port={STUN_PORT}"]
-    argv += [f"-{name.replace('_', '-')}={str(value).lower() if value in (True, False) else value}" for name, value in flags.items()]
+    argv += [
+        f"-{name.replace('_', '-')}={str(value).lower() if isinstance(value, bool) else value}"
+        for name, value in flags.items()
+    ]
     process = lab_state.spawn(f"testcontrol-{port}", argv)
     try:
         lab_state.wait_for_line(process, "^ready$")
