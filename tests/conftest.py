@@ -82,6 +82,27 @@ def machine(lab: Lab) -> Machine:
     return lab.machine
 
 
+class NewMachine(Protocol):
+    """The fixture ``new_machine``: one more computer, as ``Lab.new_machine``."""
+
+    def __call__(self, *, resolver: str = "lan", nsswitch: str | None = None, private: bool = True) -> Machine:
+        """Make it; it is removed with the test."""
+
+
+@pytest.fixture
+def new_machine(lab: Lab) -> Iterator[NewMachine]:
+    """Make computers that are gone when the test is over."""
+    made: list[Machine] = []
+
+    def make(*, resolver: str = "lan", nsswitch: str | None = None, private: bool = True) -> Machine:
+        made.append(lab.new_machine(resolver=resolver, nsswitch=nsswitch, private=private))
+        return made[-1]
+
+    yield make
+    for machine in made:
+        lab.remove_machine(machine)
+
+
 @pytest.fixture
 def key(lab: Lab) -> str:
     """A fresh one-time key for an ephemeral node of tailnet A."""
@@ -101,8 +122,9 @@ def new_session_name(about: str) -> str:
 
 
 @pytest.fixture
-def up(lab: Lab, machine: Machine, session_name: str) -> Iterator[Up]:
+def up(lab: Lab, machine: Machine, new_machine: NewMachine, session_name: str) -> Iterator[Up]:
     """Bring sessions up that are down when the test is over, however it ends."""
+    del new_machine  # asked for so that its machines outlive the sessions on them
     started: list[tuple[Machine, str]] = []
 
     def bring_up(
@@ -122,9 +144,7 @@ def up(lab: Lab, machine: Machine, session_name: str) -> Iterator[Up]:
         argv = ["tsenv", "-n", name, "up", "--login-server", server.url, "--auth-key-file", "-"]
         if not any(option.startswith("--hostname") for option in options):
             argv += ["--hostname", name]  # else all tests' nodes are called after the one machine
-        return where.run(
-            [*argv, *options], input=key or server.auth_key(), env=env, check=check, timeout=timeout
-        )
+        return where.run([*argv, *options], input=key or server.auth_key(), env=env, check=check, timeout=timeout)
 
     yield bring_up
     _down(started)

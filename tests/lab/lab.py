@@ -42,9 +42,11 @@ from lab_box import (
     dnsmasq_argv,
     environment,
     find_box,
+    free_octet,
     get_box,
     make_box,
     make_network,
+    remove_box,
 )
 from lab_control import CONTROL_A, CONTROL_B, DERP_PORT, IN_NET, STUN_PORT, Control, TestControl, testcontrol
 from lab_state import BIN, FOLDER, HERE, LabError, sh
@@ -116,9 +118,7 @@ class Lab:
         with lab_state.locked("life"):
             in_use = lab_state.lock_file("in-use").open("a")
             try:
-                running = lab_state.STATE.exists() and (
-                    lab_state.load()["keep"] or not _lock(in_use, fcntl.LOCK_EX)
-                )
+                running = lab_state.STATE.exists() and (lab_state.load()["keep"] or not _lock(in_use, fcntl.LOCK_EX))
                 lab = cls() if running else cls._start(keep=False)
                 _lock(in_use, fcntl.LOCK_SH)
             except BaseException:
@@ -227,9 +227,7 @@ class Lab:
             if box := find_box("router"):
                 return box
             _make_subnet()
-            return _make_router(
-                self.control, "router", 6, ("10.88.0.0/24",), "--advertise-routes=10.88.0.0/24"
-            )
+            return _make_router(self.control, "router", 6, ("10.88.0.0/24",), "--advertise-routes=10.88.0.0/24")
 
     def new_machine(
         self,
@@ -241,18 +239,27 @@ class Lab:
     ) -> Machine:
         """Make one more computer: see ``lab_box.RESOLVERS``; ``nsswitch`` replaces what follows "hosts:".
 
-        ``private``: its own /tmp and /run/user, so that any session name is free. It lives until the lab ends.
+        ``private``: its own /tmp and /run/user, so that any session name is free. It lives until ``remove_machine``
+        or the lab's end.
         """
         octet = allocate_octet()
         return as_machine(
             make_box(name or f"machine{octet}", octet, resolver=resolver, nsswitch=nsswitch, private=private)
         )
 
+    def remove_machine(self, machine: Machine) -> None:
+        """Remove a computer and end what runs on it."""
+        remove_box(machine)
+
     @contextlib.contextmanager
     def testcontrol(self, **flags: str | int | bool) -> Iterator[TestControl]:
         """Run a test control server, e.g. ``lab.testcontrol(require_machine_auth=True)``."""
-        with testcontrol(9000 + allocate_octet(), **flags) as server:
-            yield server
+        octet = allocate_octet()  # any number of our own makes a port
+        try:
+            with testcontrol(9000 + octet, **flags) as server:
+                yield server
+        finally:
+            free_octet(octet)
 
 
 def _lock(file: IO[str], mode: int) -> bool:
@@ -319,9 +326,7 @@ def _make_ssh_keys() -> None:
 
 def _serve(box: Box, body: str) -> None:
     """Start what every lab host serves."""
-    services = box.spawn(
-        f"services-{box.name}", ["/usr/bin/python3", "-I", HERE / "services.py", "--body", body]
-    )
+    services = box.spawn(f"services-{box.name}", ["/usr/bin/python3", "-I", HERE / "services.py", "--body", body])
     speed = box.spawn(f"iperf3-{box.name}", ["/usr/bin/iperf3", "--server", "--forceflush"])
     lab_state.wait_for_line(services, "^ready$")
     lab_state.wait_for_line(speed, "Server listening")
@@ -459,9 +464,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _key(options: argparse.Namespace) -> int:
     lab = Lab.attach()
-    print(
-        (lab.control_b if options.tailnet == "b" else lab.control).auth_key(ephemeral=not options.persistent)
-    )
+    print((lab.control_b if options.tailnet == "b" else lab.control).auth_key(ephemeral=not options.persistent))
     return 0
 
 
@@ -483,9 +486,7 @@ def _status(_: argparse.Namespace) -> int:
 
 def main() -> int:
     """Do what the command line says."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(required=True)
     up = verbs.add_parser("up", help="start the lab and leave it running")
     up.add_argument("--fresh", action="store_true", help="replace a running one")
@@ -494,9 +495,7 @@ def main() -> int:
     verbs.add_parser("status", help="list the lab's processes").set_defaults(verb=_status)
     for name in ("run", "shell"):
         run = verbs.add_parser(name, help="run a command, or a shell, on a computer of the lab")
-        run.add_argument(
-            "--key", nargs="?", const="a", choices="ab", help="give it a fresh key in TS_AUTHKEY"
-        )
+        run.add_argument("--key", nargs="?", const="a", choices="ab", help="give it a fresh key in TS_AUTHKEY")
         run.add_argument("--machine", default="machine")
         run.add_argument("--user", default="tsenv-lab")
         run.add_argument("command", nargs=argparse.REMAINDER)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 from dataclasses import dataclass
@@ -207,12 +208,32 @@ class Machine(Box):
     """A computer where commands run as an ordinary user."""
 
 
-def allocate_octet(first: int = 101) -> int:
-    """Take the next free address on the LAN."""
+def allocate_octet() -> int:
+    """Take a free address on the LAN; ``free_octet`` gives it back."""
     with lab_state.edited() as state:
-        octet = max(first, int(state.get("next", first)))
-        state["next"] = octet + 1
+        taken = set(state.setdefault("taken", [])) | {entry[0] for entry in state["boxes"].values()}
+        octet = next((number for number in range(101, 255) if number not in taken), None)
+        if octet is None:
+            message = "all addresses of the LAN are taken: remove machines"
+            raise LabError(message)
+        state["taken"].append(octet)
     return octet
+
+
+def free_octet(octet: int) -> None:
+    """Give an address back."""
+    with lab_state.edited() as state:
+        state["taken"] = [number for number in state.get("taken", []) if number != octet]
+
+
+def remove_box(box: Box) -> None:
+    """End what runs in a computer's network, and remove it."""
+    lab_state.retire(lab_state.residents([box.netns]))
+    lab_state.sh("ip", "netns", "del", box.netns)
+    shutil.rmtree(FOLDER / "boxes" / box.name, ignore_errors=True)
+    with lab_state.edited() as state:
+        del state["boxes"][box.name]
+    free_octet(box.octet)
 
 
 def make_network(name: str) -> None:

@@ -133,9 +133,7 @@ class Control:
 
     def cli(self, *words: str) -> Any:
         """Run the headscale command line and return the JSON it answers."""
-        answer = lab_state.sh(
-            BIN / "headscale", "-c", self.folder / "config.yaml", "-o", "json", "--force", *words
-        )
+        answer = lab_state.sh(BIN / "headscale", "-c", self.folder / "config.yaml", "-o", "json", "--force", *words)
         # Some commands answer in words all the same.
         return json.loads(answer) if answer[:1] in ("{", "[") else None
 
@@ -203,7 +201,7 @@ class Control:
 
     def stop(self) -> None:
         """End the server; its data stays."""
-        lab_state.end([self.process()])
+        lab_state.retire([self.process()])
 
     def start(self) -> None:
         """Start it again with its data."""
@@ -269,4 +267,4 @@ def testcontrol(port: int, **flags: str | int | bool) -> Iterator[TestControl]:
         lab_state.wait_for_line(process, "^ready$")
         yield TestControl(url, process)
     finally:
-        lab_state.end([process])
+        lab_state.retire([process])

@@ -201,6 +201,14 @@ def end(victims: Sequence[Process], grace: float = 4) -> None:
         os.close(handle)
 
 
+def retire(victims: Sequence[Process]) -> None:
+    """End processes that are meant to be gone from now on, and strike them from the record."""
+    end(victims)
+    gone = {process.pid for process in victims}
+    with edited() as state:
+        state["processes"] = [entry for entry in state["processes"] if entry[1] not in gone]
+
+
 def _await(handles: dict[int, Process], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while handles and (left := deadline - time.monotonic()) > 0:
@@ -217,6 +225,12 @@ def networks() -> list[str]:
     return sorted(path.name for path in folder.glob(f"{NETNS_PREFIX}*")) if folder.is_dir() else []
 
 
+def residents(names: Sequence[str]) -> list[Process]:
+    """List the processes in these network namespaces."""
+    homes = {Path(f"/run/netns/{name}").stat().st_ino for name in names}
+    return _select(lambda network, _: network in homes)
+
+
 def strays() -> list[Process]:
     """List what was started on the lab's computers and still runs: in their networks, or by the lab's users elsewhere.
 
@@ -226,13 +240,17 @@ def strays() -> list[Process]:
     homes = {Path(f"/run/netns/{name}").stat().st_ino for name in networks()}
     host = Path("/proc/self/ns/net").stat().st_ino
     uids = {int(sh("id", "-u", user)) for user in LAB_USERS}
+    return _select(lambda network, uid: network in homes or (uid in uids and network != host))
+
+
+def _select(wanted: Callable[[int, int], bool]) -> list[Process]:
+    """List the processes that a predicate of network namespace (inode) and user id picks."""
     found = []
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
         with contextlib.suppress(OSError):
-            network, uid = (folder / "ns/net").stat().st_ino, folder.stat().st_uid
-            if network in homes or (uid in uids and network != host):
+            if wanted((folder / "ns/net").stat().st_ino, folder.stat().st_uid):
                 pid = int(folder.name)
                 found.append(Process((folder / "comm").read_text().strip(), pid, start_time(pid) or 0))
     return found

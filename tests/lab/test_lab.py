@@ -11,6 +11,7 @@ import pytest
 from lab_box import RESOLVERS, LateCommandError
 
 if TYPE_CHECKING:
+    from conftest import NewMachine
     from lab import Lab
     from lab_box import Machine
 
@@ -29,8 +30,8 @@ def test_a_command_that_does_not_end_is_ended_with_its_children(machine: Machine
         machine.run(["sh", "-c", "echo said this; sleep 60 & wait"], timeout=1)
 
 
-def test_internet_counts_packets_by_sender(lab: Lab) -> None:
-    machine = lab.new_machine()
+def test_internet_counts_packets_by_sender(lab: Lab, new_machine: NewMachine) -> None:
+    machine = new_machine()
     assert machine.run(["ping", "-c3", "-i0.2", "internet.lab.test"]).returncode == 0
     assert lab.internet.packets_from(machine.address) == 3
     assert machine.run(["curl", "-sS", "http://internet6.lab.test/ip"]).stdout == f"{machine.address6}\n"
@@ -38,8 +39,8 @@ def test_internet_counts_packets_by_sender(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("resolver", RESOLVERS)
-def test_resolver_shapes(lab: Lab, resolver: str) -> None:
-    machine = lab.new_machine(resolver=resolver)
+def test_resolver_shapes(new_machine: NewMachine, resolver: str) -> None:
+    machine = new_machine(resolver=resolver)
     found = machine.run(["getent", "hosts", "control.lab.test"])
     assert (found.returncode == 0) == (resolver != "none"), str(found)
     begin = time.monotonic()
@@ -47,8 +48,8 @@ def test_resolver_shapes(lab: Lab, resolver: str) -> None:
     assert time.monotonic() - begin < 2
 
 
-def test_a_pulled_cable_can_be_put_back(lab: Lab) -> None:
-    machine = lab.new_machine()
+def test_a_pulled_cable_can_be_put_back(new_machine: NewMachine) -> None:
+    machine = new_machine()
     ping = ["ping", "-c1", "-W1", "10.77.0.4"]
     machine.unplug()
     assert machine.run(ping).returncode
