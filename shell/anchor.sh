@@ -60,7 +60,9 @@ if [ -d /run/tailscale ]; then
     ln -s "$session/tailscaled.sock" /run/tailscale/tailscaled.sock
 fi
 : >tailscale.real
-mount --bind "$tailscale" tailscale.real && mount --bind tailscale "$tailscale" || fail "cannot cover $tailscale"
+if ! { mount --bind "$tailscale" tailscale.real && mount --bind tailscale "$tailscale"; }; then
+    fail "cannot cover $tailscale"
+fi
 
 # The inner user namespace turns fake root back into the user. Its maps are written from here, not from inside: there
 # the maker may have lost its capabilities (Ubuntu 24.04).

@@ -29,7 +29,8 @@ def main() -> int:
         return 141
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        print(TsenvError(f"{error.strerror or error}{where}", "df -h, ls -ld: is there room, is it yours?"), file=sys.stderr)
+        refused = TsenvError(f"{error.strerror or error}{where}", "df -h, ls -ld: is there room, is it yours?")
+        print(refused, file=sys.stderr)
         return 125
 
 

@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from tsenv import daemon, namespace, paths, session, supervisor
 from tsenv.errors import TsenvError
@@ -198,7 +198,7 @@ class Channel:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
 
-    def __enter__(self) -> "Channel":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -262,7 +262,7 @@ class Login:
         exited = os.pidfd_open(child.pid)
         bus = self._api.watch()
         try:
-            while not child.returncode == 0 or self._state != "Running":
+            while child.returncode != 0 or self._state != "Running":
                 left = self._deadline - time.monotonic()
                 if left <= 0:
                     raise self._late()
@@ -346,8 +346,8 @@ REFUSALS = (
     ("authkey already used", "the auth key was used already, and is for one use", "make a new one, or a reusable one"),
     ("invalid pre auth key", "the auth key is not valid", "check the key, or make a new one"),
     ("API key does not exist", "the auth key is not valid", "check the key, or make a new one"),
-    ("not permitted", "the tags are not permitted for this key", "check --advertise-tags against the policy's tagOwners"),
-    ("requested tags", "the tags are not permitted for this key", "check --advertise-tags against the policy's tagOwners"),
+    ("not permitted", "the tags are not permitted for this key", "check --advertise-tags and the policy's tagOwners"),
+    ("requested tags", "the tags are not permitted for this key", "check --advertise-tags and the policy's tagOwners"),
     ("flag provided but not defined", "tailscale up does not know a flag", "see: tailscale up --help"),
     ("tailnet lock", "the tailnet is locked and this node is not signed", "sign the key: tailscale lock sign KEY"),
     ("certificate is not yet valid", "the clock of this machine is wrong", "set it: timedatectl set-ntp true"),
@@ -395,7 +395,8 @@ def _await_names(folder: str, wanted: Wanted, tools: Tools, deadline: float, pro
     status = daemon.LocalAPI(folder).status()
     join = ["/bin/sh", os.path.join(folder, "join")]
     if status.magic_dns and wanted.options.accept_dns and status.dns_name:
-        _probe([*join, *prober(), "lookup", status.dns_name], deadline, f"its own name {status.dns_name} does not resolve")
+        trouble = f"its own name {status.dns_name} does not resolve"
+        _probe([*join, *prober(), "lookup", status.dns_name], deadline, trouble)
     for target in wanted.wait_for:
         progress.phase(f"waiting for {target}")
         host, port = split_target(target)

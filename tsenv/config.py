@@ -312,7 +312,7 @@ def deny(path: Path) -> None:
 
 def _records(path: Path) -> set[Path]:
     """Where the store keeps the copy: as the shell spells the folder (what the hook looks up), and its real path."""
-    spelled = Path(os.path.abspath(path))  # noqa: PTH100 # Path.resolve would follow symlinks
+    spelled = Path(os.path.abspath(path))  # Path.resolve would follow symlinks
     real = Path(os.path.realpath(path.parent)) / path.name
     return {allow_store().joinpath(*at.parts[1:]) for at in (spelled, real)}
 

@@ -23,7 +23,7 @@ WATCH_MASK = 1 << 1 | 1 << 7 | 1 << 12 | 1 << 13
 
 
 def tailscaled_argv(tailscaled: str, folder: str, state: str, port: int) -> list[str]:
-    """The daemon; `folder`: the session directory, `state`: where its node's keys are, `port`: its UDP port for life."""
+    """The daemon; `folder`: the session directory, `state`: of its node's keys, `port`: its UDP port for life."""
     return [
         tailscaled,
         "--tun=tailscale0",
@@ -42,7 +42,7 @@ def tailscale_argv(tailscale: str, folder: str, *words: str) -> list[str]:
 
 
 def up_words(options: Options, *, key: bool, timeout: float) -> list[str]:
-    """`tailscale up …`; with `key`, an auth key is to be read from stdin: never from argv, never from a file on disk."""
+    """`tailscale up …`; with `key`, an auth key is read from stdin: never from argv, never from a file on disk."""
     return [
         "up",
         "--reset",  # a persistent session's old preferences must not make `up` refuse (PAINS 1.23)

@@ -1,4 +1,4 @@
-"""The supervisor's event loop: file descriptors, child processes and timers. Nothing polls; idle, it sleeps for ever."""
+"""The supervisor's event loop: file descriptors, children and timers. Nothing polls; idle, it sleeps for ever."""
 
 import heapq
 import os

@@ -62,13 +62,14 @@ def state_dir(name: str) -> str:
 
 
 def check_private(path: str) -> None:
-    """TsenvError unless `path` is a directory of ours that nobody else can enter: no link, right owner, 0700."""
+    """TsenvError unless `path` is a directory of ours that nobody else can enter: no link, our own, 0700."""
     try:
         st = os.lstat(path)
     except FileNotFoundError:
         return
     except OSError as error:
-        raise TsenvError(f"cannot use {path}: {error.strerror}", "set XDG_RUNTIME_DIR to a directory of yours") from None
+        trouble = f"cannot use {path}: {error.strerror}"
+        raise TsenvError(trouble, "set XDG_RUNTIME_DIR to a directory of yours") from None
     if stat.S_ISLNK(st.st_mode):
         raise TsenvError(f"{path} is a symbolic link; refused", f"look who made it, then: rm {path}")
     if not stat.S_ISDIR(st.st_mode):

@@ -1,4 +1,4 @@
-"""Looks from inside a session: does a name resolve, does a peer answer?
+"""Looks from inside a session whether a name resolves or a peer answers.
 
     python3 -I -S probe.py lookup NAME SECONDS | connect HOST PORT SECONDS | ping HOST TAILSCALE SECONDS
 
@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable  # noqa: TC003 - no `typing` on this short way
 
 PAUSE = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
@@ -42,7 +43,8 @@ def ping(host: str, tailscale: str) -> None:
 
 def main(what: str, words: list[str], seconds: float) -> int:
     """Try until it works or the time is over."""
-    call = {"lookup": lookup, "connect": connect, "ping": ping}[what]
+    calls: dict[str, Callable[..., None]] = {"lookup": lookup, "connect": connect, "ping": ping}
+    call = calls[what]
     deadline = time.monotonic() + seconds
     turn = 0
     while True:

@@ -84,10 +84,11 @@ class Options:
     def from_json(cls, data: dict[str, Any]) -> "Options":
         """The inverse of dataclasses.asdict after a trip through JSON; unknown keys are dropped."""
         known = {f.name for f in dataclasses.fields(cls)}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known}
+        return cls(**values)
 
     def differences(self, wanted: "Options") -> list[str]:
-        """What `wanted` has otherwise, as "name: here X, asked for Y". Unset `ephemeral` follows the key: no difference."""
+        """What `wanted` has otherwise, as "name: here X, asked for Y". An unset `ephemeral` is no difference."""
         found = []
         for f in dataclasses.fields(self):
             here, asked = getattr(self, f.name), getattr(wanted, f.name)
@@ -99,7 +100,9 @@ class Options:
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value)) or "none"
-    return {True: "yes", False: "no", "": "none"}.get(value, str(value))  # type: ignore[call-overload, no-any-return]
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) or "none"
 
 
 @dataclass
@@ -149,7 +152,8 @@ class Session:
 def replace(path: str, text: str, mode: int = 0o600) -> None:
     """Write `text` to `path` by temp file and rename: a reader sees the old or the new, never a half."""
     temp = f"{path}.{os.getpid()}"
-    with open(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode), "w", encoding="utf-8") as file:
+    fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+    with open(fd, "w", encoding="utf-8") as file:
         file.write(text)
     os.rename(temp, path)
 
@@ -178,7 +182,7 @@ def load(name: str) -> Session | None:
 
 
 def state(name: str) -> str:
-    """What `name` is now: "up", "degraded", "starting", "stopping", "dead" (left over), "half-made" or "down"."""
+    """What `name` is: "up", "degraded", "starting", "stopping", "dead" (left over), "half-made" or "down"."""
     folder = paths.session_dir(name)
     if not os.path.isdir(folder):
         return "down"

@@ -23,7 +23,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from tsenv import daemon, namespace, paths, scrub, session, tools, underlay
 from tsenv.errors import TsenvError
@@ -218,11 +218,15 @@ class Supervisor:
             ours.close()
 
     def _daemon_files(self) -> dict[str, Any]:
-        """The daemon ends when the lifeline does; its home is the state directory, whatever $HOME allows (PAINS 1.24)."""
+        """The daemon ends when the lifeline does; its home is the state directory, not $HOME (PAINS 1.24)."""
         return {
             "stdin": -3,  # DEVNULL
             "pass_fds": (self.lifeline,),
-            "env": {"TS_PARENT_DEATH_FD": str(self.lifeline), "XDG_CACHE_HOME": self.state, "STATE_DIRECTORY": self.state},
+            "env": {
+                "TS_PARENT_DEATH_FD": str(self.lifeline),
+                "XDG_CACHE_HOME": self.state,
+                "STATE_DIRECTORY": self.state,
+            },
         }
 
     def _serve_swap(self) -> None:
@@ -238,14 +242,15 @@ class Supervisor:
             self.swap = None
 
     def _await_daemon(self) -> None:
-        """Until tailscaled's socket answers. The loop runs meanwhile: the daemon needs its sockets swapped to get there."""
+        """Until tailscaled's socket answers. The loop runs meanwhile: the daemon needs its sockets swapped for it."""
         deadline = time.monotonic() + START_SECONDS
         with Watcher(self.session.dir) as watcher:
             self.loop.watch(watcher.fileno(), watcher.drain)
             try:
                 while not self._open_bus():
                     if self.tailscaled.ended or self.stopping or time.monotonic() > deadline:
-                        raise TsenvError("tailscaled did not start", self._tail("tailscaled") or "tsenv logs --tailscaled")
+                        why = self._tail("tailscaled") or "tsenv logs --tailscaled"
+                        raise TsenvError("tailscaled did not start", why)
                     # Between bind and listen the socket refuses: then there is no event to wait for.
                     self.loop.step(0.01 if os.path.exists(self.session.file(daemon.SOCKET)) else 1.0)
             finally:
@@ -517,12 +522,12 @@ class Watcher:
         import ctypes
 
         libc = ctypes.CDLL(None, use_errno=True)
-        self._fd = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._fd: int = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         # IN_CREATE | IN_MOVED_TO (linux/inotify.h)
         if self._fd < 0 or libc.inotify_add_watch(self._fd, os.fsencode(folder), 0x100 | 0x80) < 0:
             raise OSError(ctypes.get_errno(), f"cannot watch {folder}")
 
-    def __enter__(self) -> "Watcher":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -255,7 +255,7 @@ def become(command: list[str]) -> int:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     try:
-        os.execvp(command[0], command)  # noqa: S606 -- no shell is the point
+        os.execvp(command[0], command)
     except OSError as error:
         sys.stderr.write(f"tsenv: cannot run {command[0]}: {error.strerror}\n")
         return 127 if error.errno == errno.ENOENT else 126

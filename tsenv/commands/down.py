@@ -66,8 +66,9 @@ def _refuse_when_busy(name: str) -> None:
     if inside:
         listed = "\n".join(f"  {pid:>7}  {_shown(command)}" for pid, command in inside[:20])
         print(listed, file=sys.stderr)
+        counted = "1 process still runs" if len(inside) == 1 else f"{len(inside)} processes still run"
         raise TsenvError(
-            f"{len(inside)} process{'es' if len(inside) > 1 else ''} still run{'' if len(inside) > 1 else 's'} in '{name}'",
+            f"{counted} in '{name}'",
             f"tsenv -n {name} down --force   ends them",
         )
 
@@ -90,7 +91,8 @@ def _stop(name: str) -> bool:
         if not select.select([fd], [], [], LEAVE_SECONDS)[0]:
             signal.pidfd_send_signal(fd, signal.SIGKILL)
             select.select([fd], [], [], 2.0)
-            raise TsenvError(f"the supervisor of '{name}' did not end and was killed", f"tsenv -n {name} logs --supervisor")
+            trouble = f"the supervisor of '{name}' did not end and was killed"
+            raise TsenvError(trouble, f"tsenv -n {name} logs --supervisor")
     finally:
         os.close(fd)
     return True

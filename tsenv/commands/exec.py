@@ -12,7 +12,8 @@ HELP = "run a command in the session"
 
 def add(verbs: Any) -> None:
     """For --help only: the command line itself is taken apart by __main__, which knows no options after `exec`."""
-    parser = verbs.add_parser("exec", help=HELP, description=HELP + "; exit status 125: tsenv failed, else the command's")
+    says = HELP + "; exit status 125: tsenv failed, else the command's"
+    parser = verbs.add_parser("exec", help=HELP, description=says)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD", help="the command and its arguments")
 
 

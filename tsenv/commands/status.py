@@ -111,7 +111,8 @@ def _show(found: dict[str, Any]) -> None:
 
 def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
     since = found["since"]
-    up_for = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(since))} ({_span(time.time() - since)})" if since else ""
+    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
+    up_for = f"{began} ({_span(time.time() - since)})" if since else ""
     return [
         ("address", " ".join(found["addresses"])),
         ("name", found["dns_name"]),

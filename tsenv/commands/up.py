@@ -57,8 +57,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     net.add_argument("--accept-routes", action=both, help="use subnets that peers advertise (default: no)")
     net.add_argument("--accept-dns", action=both, help="use the tailnet's names (default: yes)")
     net.add_argument("--allow-incoming", action=both, help="let peers connect in (default: no)")
-    net.add_argument("--publish", metavar="PORT", action="append", help="open a port of the session on the host's loopback")
-    net.add_argument("--host-port", metavar="PORT", action="append", help="let the session reach a loopback port of the host")
+    net.add_argument("--publish", metavar="PORT", action="append", help="open a port of the session on this host")
+    net.add_argument("--host-port", metavar="PORT", action="append", help="let the session reach this loopback port")
     net.add_argument("--isolated", action=both, help="tailnet only: refuse everything else")
     net.add_argument("--underlay", choices=["auto", "host", "pasta"], help="how tailscaled reaches the network")
     wait = parser.add_argument_group("time")
@@ -134,7 +134,7 @@ def wanted_from(args: argparse.Namespace, name: str) -> Wanted:
 
 
 def _configured(name: str) -> dict[str, Any]:
-    """What an allowed .tsenv.toml says about this session. One that was not allowed stops us: it could send the key away."""
+    """What an allowed .tsenv.toml says about this session. One not allowed stops us: it could send the key away."""
     path = paths.config_file()
     if path is None:
         return {}
@@ -153,7 +153,7 @@ def _key(args: argparse.Namespace, said: dict[str, Any]) -> str:
     """The auth key, from where it was given; removed from our environment, so that nobody inherits it."""
     environment = [os.environ.pop(name, "") for name in SECRETS][:2]  # TS_AUTHKEY, TS_AUTH_KEY
     if args.auth_key is not None:
-        print("tsenv: --auth-key shows the key to everybody on this machine (ps); better: --auth-key-file", file=sys.stderr)
+        print("tsenv: --auth-key shows the key to everybody here (ps); better: --auth-key-file", file=sys.stderr)
         return _one_word(args.auth_key, "--auth-key")
     if path := said.get("auth_key_file"):
         try:
@@ -162,7 +162,8 @@ def _key(args: argparse.Namespace, said: dict[str, Any]) -> str:
             with open(os.path.expanduser(path), encoding="utf-8") as file:
                 return _one_word(file.read(), path)
         except (OSError, UnicodeDecodeError) as error:
-            raise TsenvError(f"cannot read the auth key from {path}: {getattr(error, 'strerror', 'not text')}", f"ls -l {path}") from None
+            why = getattr(error, "strerror", "not text")
+            raise TsenvError(f"cannot read the auth key from {path}: {why}", f"ls -l {path}") from None
     return next((key.strip() for key in environment if key.strip()), "")
 
 

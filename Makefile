@@ -1,0 +1,18 @@
+# One entry runs everything, the same here and in CI. tests/lab/setup installs what is missing (it needs root once).
+PYTHON := /opt/tsenv-lab/venv/bin/python
+# Most tests wait for a network rather than for a processor.
+JOBS ?= 4
+
+.PHONY: demo test lint setup bench soak soak-short docs test-matrix
+
+demo: setup
+	tests/lab/demo
+
+test: setup lint
+	$(PYTHON) -m pytest -n $(JOBS) --dist loadgroup
+
+lint: setup
+	tests/lint
+
+setup:
+	tests/lab/setup --install-tsenv
