@@ -123,12 +123,18 @@ def lock(name: str, deadline: float, progress: Progress | None = None) -> Iterat
             continue  # its last holder just removed the directory
         try:
             _flock(fd, name, deadline, progress)
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(fd), os.stat(path)):  # else it was removed while we waited
-                    yield
-                    return
+            if _is_still(fd, path):  # else it was removed while we waited
+                yield
+                return
         finally:
             os.close(fd)
+
+
+def _is_still(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _flock(fd: int, name: str, deadline: float, progress: Progress | None) -> None:

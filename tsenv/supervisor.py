@@ -292,9 +292,12 @@ class Supervisor:
         if data:
             self._commit(json.loads(data)["commit"])
             return
-        self._hang_up()
-        if not self.ready:
-            self.stop("`tsenv up` went away")
+        if self.ready:
+            self._hang_up()
+            return
+        # Not yet closed: `up` waits for that, and it comes when everything has ended.
+        self.loop.unwatch(self.channel.fileno())
+        self.stop("`tsenv up` went away")
 
     def _commit(self, found: dict[str, Any]) -> None:
         self.session.addresses = found["addresses"]
@@ -504,7 +507,8 @@ class Supervisor:
 
     def _hang_up(self) -> None:
         if self.channel is not None:
-            self.loop.unwatch(self.channel.fileno())
+            with contextlib.suppress(KeyError):  # after the end of `up` it is not watched any more
+                self.loop.unwatch(self.channel.fileno())
             self.channel.close()
             self.channel = None
 
