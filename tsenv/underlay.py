@@ -596,9 +596,7 @@ def _swap_for(child: int, listener: int, deadline: float) -> str | None:
 def _be_trial_child(supervisor: socket.socket) -> None:
     """Be like tailscaled for one call: in a user namespace where we may have one, and never return."""
     try:
-        _libc.unshare(
-            CLONE_NEWUSER
-        )  # Yama's scope 2 asks for it (see the top); a refusal matters nowhere else
+        _libc.unshare(CLONE_NEWUSER)  # Yama's scope 2 asks for it (see the top); a refusal matters nowhere else
         _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         if hand_over(supervisor):
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as marked:

@@ -43,12 +43,7 @@ def interpreter() -> str:
     for python in (os.path.realpath(sys.executable), "/usr/bin/python3"):
         command = [python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
         try:
-            if (
-                subprocess.run(
-                    command, user=ordinary_user(), check=False, cwd="/", capture_output=True
-                ).returncode
-                == 0
-            ):
+            if subprocess.run(command, user=ordinary_user(), check=False, cwd="/", capture_output=True).returncode == 0:
                 return python
         except OSError:
             continue
@@ -280,9 +275,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     ("says", "reason"),
     [(b"seccomp: no", "seccomp: no"), (b"\0", "too many open files"), (None, "ended too early")],
 )
-def test_receiving_no_listener(
-    pair: tuple[socket.socket, socket.socket], says: bytes | None, reason: str
-) -> None:
+def test_receiving_no_listener(pair: tuple[socket.socket, socket.socket], says: bytes | None, reason: str) -> None:
     ours, theirs = pair
     if says is None:
         theirs.close()
@@ -318,9 +311,7 @@ def test_a_swap_for_nobody_closes_the_listener() -> None:
         os.fstat(reading)
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["--socket"], ["--socket", "x", "--", "a"], ["--socket", "3", "--"]]
-)
+@pytest.mark.parametrize("arguments", [[], ["--socket"], ["--socket", "x", "--", "a"], ["--socket", "3", "--"]])
 def test_usage(arguments: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-I", "-S", underlay.__file__, *arguments],
@@ -384,9 +375,9 @@ def test_structures_are_as_large_as_the_kernels() -> None:
 
 def test_it_imports_little() -> None:
     """The supervisor stays resident with it, and the launcher runs it without the package."""
-    code = f"import sys; sys.path.insert(0, {str(Path(underlay.__file__).parent)!r}); import underlay; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(underlay.__file__).parent)!r}); import underlay; print(*sys.modules)"
     )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     heavy = {"typing", "dataclasses", "subprocess", "re", "inspect", "json", "logging", "tsenv"}
     assert not heavy & set(done.stdout.split())

@@ -37,9 +37,7 @@ def deny(number: int, code: int, second_argument: int | None = None) -> None:
     for index, (offset, wanted) in enumerate(conditions):
         program += struct.pack("=HBBI", 0x20, 0, 0, offset)
         program += struct.pack("=HBBI", 0x15, 0, 2 * (len(conditions) - index) - 1, wanted)
-    program += struct.pack("=HBBI", 0x06, 0, 0, RET_ERRNO | code) + struct.pack(
-        "=HBBI", 0x06, 0, 0, 0x7FFF0000
-    )
+    program += struct.pack("=HBBI", 0x06, 0, 0, RET_ERRNO | code) + struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)
     libc = ctypes.CDLL(None, use_errno=True)
     buffer = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))

@@ -28,9 +28,7 @@ def mark(fd: int, value: int = BYPASS, length: int = 4, pointer: int | None = No
     number = ctypes.c_int(value)
     at = ctypes.c_void_p(pointer) if pointer is not None else ctypes.byref(number)
     result = libc.setsockopt(fd, socket.SOL_SOCKET, SO_MARK, at, length)
-    return (
-        "OK" if result == 0 else errno.errorcode[ctypes.get_errno()] if result == -1 else f"result {result}"
-    )
+    return "OK" if result == 0 else errno.errorcode[ctypes.get_errno()] if result == -1 else f"result {result}"
 
 
 def udp() -> socket.socket:
@@ -96,9 +94,7 @@ def in_thread() -> dict[str, object]:
     def one() -> None:
         with udp() as sock:
             before = cookie(sock)
-            out.append(
-                [mark(sock.fileno()), cookie(sock) != before, threading.get_native_id() != os.getpid()]
-            )
+            out.append([mark(sock.fileno()), cookie(sock) != before, threading.get_native_id() != os.getpid()])
 
     threads = [threading.Thread(target=one) for _ in range(8)]
     for thread in threads:
@@ -219,9 +215,7 @@ def status() -> dict[str, object]:
         "Seccomp": fields["Seccomp"],
         "NoNewPrivs": fields["NoNewPrivs"],
         "SigIgn": fields["SigIgn"],
-        "fds": [
-            fd for fd in os.listdir("/proc/self/fd") if int(fd) > 2 and os.path.exists(f"/proc/self/fd/{fd}")
-        ],
+        "fds": [fd for fd in os.listdir("/proc/self/fd") if int(fd) > 2 and os.path.exists(f"/proc/self/fd/{fd}")],
         "argv": sys.argv[1:],
     }
 
