@@ -1,6 +1,6 @@
 """The entry. `tsenv [-n NAME] exec …` takes a short way: it only finds the session and becomes its `join`.
 
-Import budget of that way: os, sys and, of ours, errors, paths and scrub (tests/unit/test_imports.py).
+Import budget of that way: os, sys and, of ours, errors, execute, paths and scrub (tests/unit/test_imports.py).
 """
 
 import os
@@ -13,9 +13,9 @@ def main() -> int:
     """Run the command line; the exit status. The only place where errors are printed."""
     try:
         if (words := _exec_words(sys.argv[1:])) is not None:
-            from tsenv.commands import exec as exec_command
+            from tsenv.execute import execute
 
-            exec_command.execute(*words)
+            execute(*words)
         from tsenv import cli
 
         return cli.main(sys.argv[1:])
@@ -34,7 +34,7 @@ def main() -> int:
         return 125
 
 
-def _exec_words(argv: list[str]) -> tuple[str | None, list[str]] | None:
+def _exec_words(argv: "list[str]") -> "tuple[str | None, list[str]] | None":
     """(NAME or None, the words after `exec`) when this is `[-n NAME] exec …`, else None."""
     name = None
     while argv and argv[0].startswith("-n"):

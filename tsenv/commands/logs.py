@@ -7,6 +7,7 @@ from typing import Any
 
 from tsenv import logs
 from tsenv.cli import session_argument, session_name
+from tsenv.commands.exec import become
 from tsenv.errors import TsenvError
 
 HELP = "the logs of a session, also of one that ended"
@@ -28,4 +29,4 @@ def main(args: argparse.Namespace) -> int:
     if not found:
         raise TsenvError(f"there are no logs of '{name}'", "tsenv list")
     sys.stdout.flush()
-    os.execvp("tail", ["tail", "-n", "+1", *(["-F"] if args.follow else []), "--", *found])
+    become("tail", ["tail", "-n", "+1", *(["-F"] if args.follow else []), "--", *found])

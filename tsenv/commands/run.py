@@ -52,7 +52,8 @@ def main(args: argparse.Namespace) -> int:
 def _run(argv: list[str]) -> int:
     """Run it in our place: signals that we get reach it, its status is ours (128 + n for a signal)."""
     sys.stdout.flush()
-    pid = os.posix_spawn(argv[0], argv, os.environ)
+    # Python ignores these two, and would hand that on.
+    pid = os.posix_spawn(argv[0], argv, os.environ, setsigdef=[signal.SIGPIPE, signal.SIGXFSZ])
     before = {number: signal.signal(number, lambda n, _: os.kill(pid, n)) for number in (signal.SIGTERM, signal.SIGHUP)}
     # Ctrl-C reaches the command from the terminal itself; we only must survive it.
     before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)

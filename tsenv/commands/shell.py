@@ -7,7 +7,7 @@ from typing import Any
 
 from tsenv import session
 from tsenv.cli import session_argument, session_name
-from tsenv.commands.exec import _check_command
+from tsenv.commands.exec import _check_command, become
 
 HELP = "your shell, wholly inside the session"
 
@@ -29,4 +29,4 @@ def main(args: argparse.Namespace) -> int:
     _check_command(shell)
     argv, environment = subshell(shell, found.name, Path(found.dir))
     os.environ.update(environment)
-    os.execv("/bin/sh", ["sh", found.file("join"), *argv])
+    become("/bin/sh", ["sh", found.file("join"), *argv])

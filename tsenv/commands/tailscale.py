@@ -1,10 +1,10 @@
 """tsenv tailscale …: the tailscale CLI on this session's daemon."""
 
 import argparse
-import os
 from typing import Any
 
 from tsenv import daemon, paths, session
+from tsenv.commands.exec import become
 from tsenv.tools import find
 
 HELP = "the tailscale command on this session's daemon"
@@ -20,4 +20,4 @@ def main(args: argparse.Namespace) -> int:
     """Become it."""
     found = session.usable(paths.session_name(args.name))
     argv = daemon.tailscale_argv(find("tailscale"), found.dir, *args.words)
-    os.execv(argv[0], argv)
+    become(argv[0], argv)

@@ -1,0 +1,94 @@
+"""Becoming a command: `tsenv exec` ends here, and so do all verbs that end in another program.
+
+Import budget of this way: os, a builtin module and, of ours, errors, paths and scrub (tests/unit/test_imports.py);
+annotations are strings, so that typing is not needed either.
+"""
+
+import os
+
+# `signal` wraps these in enums and costs more than the rest of this way.
+import _signal
+
+from tsenv import paths, scrub
+from tsenv.errors import CANNOT_RUN, NOT_FOUND, USAGE, TsenvError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+USAGE_TEXT = """\
+usage: tsenv [-n NAME] exec [--] CMD [ARGS…]
+
+run a command in the session; what follows CMD is its own
+
+  tsenv exec ssh my-server
+  tsenv exec curl -v http://my-server/
+
+exit status: CMD's; 125 no session, 126 CMD cannot run, 127 CMD not found
+"""
+
+# The interpreter ignores these at its start, and a program that is exec'd would inherit that: `tsenv exec yes | head`
+# would not end silently, and pasta of 2023-03 would not even start.
+DEFAULTED = (_signal.SIGPIPE, _signal.SIGXFSZ)
+
+
+def become(path: str, argv: "list[str]", environment: "dict[str, str] | None" = None) -> "NoReturn":
+    """Execute `path` in our place, as if it had been started by the shell itself."""
+    for number in DEFAULTED:
+        _signal.signal(number, _signal.SIG_DFL)
+    os.execve(path, argv, os.environ if environment is None else environment)
+
+
+def execute(given: "str | None", words: "list[str]") -> "NoReturn":
+    """Become `words` in the session that is meant."""
+    if words[:1] in (["-h"], ["--help"]):
+        os.write(1, USAGE_TEXT.encode())
+        raise SystemExit(0)
+    words = words[1:] if words[:1] == ["--"] else words
+    if not words:
+        raise TsenvError("exec: no command", "tsenv exec ssh HOST", USAGE)
+    name = paths.session_name(given)
+    folder = paths.session_dir(name)
+    paths.check_private(os.path.dirname(folder))
+    paths.check_private(folder)
+    if not os.path.exists(os.path.join(folder, "ready")):
+        from tsenv import session
+
+        session.usable(name)  # says what is the matter
+    check_command(words[0])
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        _execute_nowhere(name, words)
+    join(folder, words)
+
+
+def join(folder: str, words: "list[str]") -> "NoReturn":
+    """Become `words` in the session at `folder`. By sh: the runtime directory may be mounted noexec."""
+    become("/bin/sh", ["sh", os.path.join(folder, "join"), *words])
+
+
+def check_command(command: str) -> None:
+    """A message of ours, where nsenter's would be about nsenter."""
+    if "/" in command:
+        candidates = [command]
+    else:
+        candidates = [os.path.join(folder or ".", command) for folder in os.environ.get("PATH", os.defpath).split(":")]
+    found = [path for path in candidates if os.path.exists(path)]
+    if not found:
+        raise TsenvError(f"{command}: command not found", "", NOT_FOUND)
+    if not any(os.access(path, os.X_OK) and not os.path.isdir(path) for path in found):
+        raise TsenvError(f"{found[0]}: not an executable file", f"ls -ld {found[0]}", CANNOT_RUN)
+
+
+def _execute_nowhere(name: str, words: "list[str]") -> "NoReturn":
+    """From a deleted directory: no shell, since each complains of it, and a directory without a path to enter."""
+    from tsenv import namespace, session, tools
+
+    found = session.usable(name)
+    environment = scrub.scrubbed() | {"TSENV_SESSION": name}
+    base = paths.state_base()
+    folders = environment.get("PATH", os.defpath).split(":")
+    environment["PATH"] = ":".join(f for f in folders if not (f.startswith(f"{base}/") and f.endswith("/bin")))
+    argv = namespace.join_argv(found.pids["anchor"].pid, found.pids["inner"].pid, "--wd=.")
+    become(tools.find("nsenter"), [*argv, *words], environment)
