@@ -4,10 +4,9 @@ Import budget of this way: os, a builtin module and, of ours, errors, paths and 
 annotations are strings, so that typing is not needed either.
 """
 
-import os
-
 # `signal` wraps these in enums and costs more than the rest of this way.
-import _signal
+import _signal  # type: ignore[import-not-found]
+import os
 
 from tsenv import paths, scrub
 from tsenv.errors import CANNOT_RUN, NOT_FOUND, USAGE, TsenvError

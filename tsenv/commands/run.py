@@ -11,9 +11,9 @@ from typing import Any
 from tsenv import paths
 from tsenv.bringup import bring_up
 from tsenv.commands import down
-from tsenv.commands.exec import _check_command
 from tsenv.commands.up import add_options, terminated, wanted_from
 from tsenv.errors import USAGE, TsenvError
+from tsenv.execute import DEFAULTED, check_command
 from tsenv.progress import shown
 
 HELP = "one command in a session of its own"
@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> int:
     words = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not words:
         raise TsenvError("run: no command", "tsenv run [OPTIONS] -- CMD", USAGE)
-    _check_command(words[0])
+    check_command(words[0])
     args.extra = []
     base = args.name or "run"
     name = paths.valid_name(f"{base[:50]}-{secrets.token_hex(4)}")
@@ -52,8 +52,7 @@ def main(args: argparse.Namespace) -> int:
 def _run(argv: list[str]) -> int:
     """Run it in our place: signals that we get reach it, its status is ours (128 + n for a signal)."""
     sys.stdout.flush()
-    # Python ignores these two, and would hand that on.
-    pid = os.posix_spawn(argv[0], argv, os.environ, setsigdef=[signal.SIGPIPE, signal.SIGXFSZ])
+    pid = os.posix_spawn(argv[0], argv, os.environ, setsigdef=DEFAULTED)
     before = {number: signal.signal(number, lambda n, _: os.kill(pid, n)) for number in (signal.SIGTERM, signal.SIGHUP)}
     # Ctrl-C reaches the command from the terminal itself; we only must survive it.
     before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)

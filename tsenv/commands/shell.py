@@ -7,7 +7,7 @@ from typing import Any
 
 from tsenv import session
 from tsenv.cli import session_argument, session_name
-from tsenv.commands.exec import _check_command, become
+from tsenv.execute import check_command, join
 
 HELP = "your shell, wholly inside the session"
 
@@ -26,7 +26,7 @@ def main(args: argparse.Namespace) -> int:
 
     found = session.usable(session_name(args))
     shell = os.environ.get("SHELL") or pwd.getpwuid(os.getuid()).pw_shell or "/bin/sh"
-    _check_command(shell)
+    check_command(shell)
     argv, environment = subshell(shell, found.name, Path(found.dir))
     os.environ.update(environment)
-    become("/bin/sh", ["sh", found.file("join"), *argv])
+    join(found.dir, argv)

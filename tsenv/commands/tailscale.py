@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from tsenv import daemon, paths, session
-from tsenv.commands.exec import become
+from tsenv.execute import become
 from tsenv.tools import find
 
 HELP = "the tailscale command on this session's daemon"
