@@ -164,7 +164,7 @@ function __tsenv_pending
     if test -n "$argv[3]"
         builtin printf "tsenv: bringing up '%s' in the background (%s)\n" $argv[1] $argv[3] >&2
         # A shell of its own: fish has no subshells, and a job of the user's it must not be.
-        command sh -c '({ "$1" -n "$2" up </dev/null >"$3" 2>&1 && rm -f -- "$3.failed"; } || : >"$3.failed") &' sh @TSENV@ $argv[1] $argv[3]
+        command sh -c '({ "$1" -n "$2" up </dev/null >"$3" 2>&1; } || : >"$3.failed") &' sh @TSENV@ $argv[1] $argv[3]
     end
 end
 function __tsenv_waiting
@@ -175,7 +175,7 @@ function __tsenv_waiting
         if __tsenv_trusted $__tsenv_seen
             __tsenv_enter $__tsenv_seen
         end
-    else if test -n "$__tsenv_log"; and test -e $__tsenv_log.failed; and test $__tsenv_log.failed -nt $__tsenv_log
+    else if test -n "$__tsenv_log"; and test -e $__tsenv_log.failed
         builtin printf 'tsenv: the session of this folder did not come up\n  hint: see %s\n' $__tsenv_log >&2
         set -g __tsenv_log
     end

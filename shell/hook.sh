@@ -160,7 +160,7 @@ __tsenv_pending() {
     if [ -n "$3" ]; then
         \printf "tsenv: bringing up '%s' in the background (%s)\n" "$1" "$3" >&2
         # Two subshells: no job of the user's, no notice when it ends, nothing of his terminal held.
-        ( ({ \command @TSENV@ -n "$1" up </dev/null >|"$3" 2>&1 && \command rm -f -- "$3.failed"; } || : >|"$3.failed") &)
+        ( ({ \command @TSENV@ -n "$1" up </dev/null >|"$3" 2>&1; } || : >|"$3.failed") &)
     fi
 }
 
@@ -170,7 +170,7 @@ __tsenv_waiting() {
     elif [ -e "$__tsenv_wait/ready" ] && __tsenv_alive "$__tsenv_wait"; then
         __tsenv_wait=
         if __tsenv_trusted "$__tsenv_seen"; then __tsenv_enter "$__tsenv_seen"; fi
-    elif [ -n "${__tsenv_log-}" ] && [ -e "$__tsenv_log.failed" ] && [ "$__tsenv_log.failed" -nt "$__tsenv_log" ]; then
+    elif [ -n "${__tsenv_log-}" ] && [ -e "$__tsenv_log.failed" ]; then
         \printf 'tsenv: the session of this folder did not come up\n  hint: see %s\n' "$__tsenv_log" >&2
         __tsenv_log=
     fi

@@ -5,6 +5,7 @@ TSENV_TEST_JOINED and execs. Folders have hostile names, so that every path in e
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -68,7 +69,6 @@ class World:
             "LANG": "C.UTF-8",
             "TERM": "xterm",
             "XDG_RUNTIME_DIR": str(self.root / "run"),
-            "PYTHONWARNINGS": "error",
             **self.extra,
         }
 
@@ -160,16 +160,19 @@ class Terminal:
         try:
             self.child.expect(marker + r"[^\n]*\n")
         except (pexpect.TIMEOUT, pexpect.EOF) as error:
-            pytest.fail(f"{self.shell}: no {marker} after {command!r}\n--- screen\n{self.screen}{self.child.before}\n{error!r}"[:6000])
+            pytest.fail(f"{self.shell}: no {marker} after {command!r}\n--- screen\n{self.tail()}{self.child.before}\n{error!r}")
         self.screen += self.child.before + self.child.after
         return self.child.before
 
     def value(self, expression: str) -> str:
         """The value of a shell word, from between two markers."""
-        self.count += 1
-        shown = self.run(f"printf '<%s'\"{self.count}\"'[%s]>%s\\n' V {expression} E")
-        assert f"<V{self.count}[" in shown, f"{self.shell}: {expression}\n{self.screen}"
-        return shown.rsplit(f"<V{self.count}[", 1)[1].split("]>E", 1)[0]
+        shown = self.run(f"printf '<%s[%s]>%s\\n' V {expression} E")
+        assert "<V[" in shown, f"{self.shell}: {expression}\n{self.tail()}"
+        return shown.rsplit("<V[", 1)[1].split("]>E", 1)[0]
+
+    def tail(self) -> str:
+        """The end of the screen for a failure message, zsh's and fish's rows of spaces left out."""
+        return re.sub(r" {5,}", "    ", self.screen)[-3000:]
 
     def close(self) -> None:
         self.child.close(force=True)

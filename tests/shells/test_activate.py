@@ -57,7 +57,7 @@ def test_exit_codes_and_arguments_pass(session, shell):
     script = {
         "fish": "code 41 'a b' '' '*'; echo $status",
         "tcsh": "code 41 'a b' '' '*'; echo $status",
-        "xonsh": "code 41 'a b' '' '*'\necho @(__xonsh__.last.returncode)",
+        "xonsh": "r = ![code 41 'a b' '' '*']\necho @(r.returncode)",
         "elvish": "try { code 41 'a b' '' '*' } catch e { echo $e[reason][exit-status] }",
     }.get(shell, "code 41 'a b' '' '*'; echo $?")
     assert session.run(shell, f"{on(shell)}\n{script}", check=False).stdout == "<41><a b><><*>41\n"
@@ -95,9 +95,9 @@ def test_type_shows_where_a_command_goes(session):
 def test_local_tools_and_setuid_programs_stay_outside(session, shell):
     tool = session.program("setuid-tool", "#!/bin/sh\n")
     tool.chmod(0o4755)
-    names = session.run(shell, f"{on(shell)}\nfor x in ls setuid-tool whereamiami ssh; do command -v $x; done", check=False)
-    shims = str(session.shims("default"))
-    assert [line.startswith(shims) for line in names.stdout.splitlines()] == [False, False, True, True][: len(names.stdout.splitlines())]
+    names = session.run(shell, f"{on(shell)}\nfor x in ls setuid-tool whereami ssh; do command -v $x; done", check=False)
+    # ksh quotes what it prints, hence only the end of the folder.
+    assert ["/default/bin/" in line for line in names.stdout.splitlines()] == [False, False, True, True]
 
 
 def test_wrap_of_an_allowed_file_only(session):
@@ -106,7 +106,8 @@ def test_wrap_of_an_allowed_file_only(session):
     assert done.stdout == "default \n"
     assert "not used before: tsenv allow" in done.stderr
     session.tsenv("allow")
-    assert session.run("bash", f"{on('bash')}\nwhereami; env where").stdout == "outside \noutside \n"
+    # A skipped program is outside, unless something that is inside starts it.
+    assert session.run("bash", f"{on('bash')}\nwhereami; env whereami").stdout == "outside \ndefault \n"
     # A rehash from another folder keeps it.
     assert session.run("bash", f"{on('bash')}\ncd /; tsenv rehash; whereami").stdout == "outside \n"
     (session.root / "work/.tsenv.toml").write_text('[wrap]\nonly = ["whereami"]\n')
@@ -156,7 +157,7 @@ def test_a_program_shadowed_by_a_shim_of_another_session_is_not_found_twice(sess
 
 
 def test_a_link_to_a_shim_does_not_call_itself(session):
-    script = f'{on("bash")}\nmkdir l; ln -s "$TSENV_BIN/where" l/whereami; PATH=$PWD/l:$PATH; whereami; rm -r l'
+    script = f'{on("bash")}\nmkdir l; ln -s "$TSENV_BIN/whereami" l/whereami; PATH=$PWD/l:$PATH; whereami; rm -r l'
     assert session.run("bash", script).stdout == "default \n"
 
 

@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from tsenv import paths
 from tsenv.errors import USAGE, TsenvError
@@ -124,4 +125,8 @@ def _automatic(args: argparse.Namespace, shell: str) -> str:
 
 
 def _log(name: str) -> str:
-    return os.path.join(paths.private_dir(paths.state_dir(name)), "up.log")
+    log = os.path.join(paths.private_dir(paths.state_dir(name)), "up.log")
+    # The background job writes this when it fails; here, before it starts, so that no earlier failure is taken for it.
+    with suppress(FileNotFoundError):
+        os.unlink(f"{log}.failed")
+    return log

@@ -57,7 +57,8 @@ def parent() -> str | None:
                 text, _, rest = file.read().rpartition(")")
         except OSError:
             return None
-        name = text.partition("(")[2]
+        # xonsh names itself with its arguments.
+        name = (text.partition("(")[2].split() or [""])[0]
         if name in KNOWN:
             return KNOWN[name]
         pid = int(rest.split()[1])
