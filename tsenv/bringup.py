@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
-from tsenv import daemon, namespace, paths, session, supervisor
+from tsenv import daemon, doctor, namespace, paths, session, supervisor
 from tsenv.errors import TsenvError
 from tsenv.session import Options, Session
 from tsenv.tools import Tools, start
@@ -51,10 +51,7 @@ class Wanted:
 def bring_up(name: str, wanted: Wanted, progress: Progress) -> tuple[Session, bool]:
     """The session `name`, up; and whether it was made now (False: it was up already, with the same options)."""
     if os.geteuid() == 0:
-        raise TsenvError(
-            "tsenv does not run as root: pasta refuses it, and root needs no tsenv",
-            "run it as an ordinary user (su - USER, setpriv, USER in CI), or use tailscaled itself",
-        )
+        raise doctor.user().error()
     deadline = time.monotonic() + wanted.timeout
     paths.private_dir(paths.runtime_base())
     with lock(name, deadline, progress):
@@ -63,8 +60,10 @@ def bring_up(name: str, wanted: Wanted, progress: Progress) -> tuple[Session, bo
             return existing, False
         try:
             return _make(name, wanted, deadline, progress), True
-        except BaseException:
+        except BaseException as error:
             supervisor.remove(paths.session_dir(name))
+            if isinstance(error, TsenvError):
+                raise doctor.explained(error) from None
             raise
 
 
@@ -163,6 +162,7 @@ def _make(name: str, wanted: Wanted, deadline: float, progress: Progress) -> Ses
     folder = paths.session_dir(name)
     if len(os.fsencode(os.path.join(folder, daemon.SOCKET))) > AF_UNIX_MOST:
         raise TsenvError(f"{folder} is too long a path for a socket", "set XDG_RUNTIME_DIR to a shorter one")
+    doctor.refuse()
     tools = Tools.find()
     resolvers = namespace.resolvers()
     namespace.seed(folder, resolvers)

@@ -1,0 +1,647 @@
+"""Can `tsenv up` work on this machine? One Check a question, each with the command that mends it.
+
+Three tiers: `cheap` (files only; `up` runs them before it does anything), `local` (by doing: namespaces, pasta, the
+socket swap, the programs' versions) and `network` (control server, clock, UDP). `inside` looks through a session.
+Imported on the way of `up`: nothing but os at the top that `up` has not loaded anyway.
+"""
+
+import contextlib
+import os
+import platform
+import shutil
+import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from tsenv import paths
+from tsenv.errors import TsenvError
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+DEFAULT_SERVER = "https://controlplane.tailscale.com"
+
+# pidfd_open(2) came with 5.3; what else is new we fall back from.
+OLDEST_KERNEL = (5, 3)
+# TS_PARENT_DEATH_FD: without it a daemon could outlive its session.
+OLDEST_TAILSCALE = (1, 50)
+# Every option of pasta that tsenv passes (namespace.pasta_argv, attach_argv).
+PASTA_OPTIONS = ("--config-net", "--quiet", "--no-map-gw", "--dns-forward", "--foreground", "--userns", "--netns")
+CLOCK_WARN, CLOCK_FAIL = 60, 3600  # seconds; certificates and keys are dated to the hour at best
+OCI_FLAGS = {
+    "docker": "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
+    "--security-opt systempaths=unconfined --device /dev/net/tun …",
+    "podman": "podman run --security-opt seccomp=unconfined --security-opt unmask=ALL --device /dev/net/tun …",
+    "kubernetes": "securityContext: {seccompProfile: {type: Unconfined}, procMount: Unmasked}, and /dev/net/tun",
+}
+
+# How a distribution (ID or ID_LIKE in os-release) installs the two; "" where it packages no Tailscale.
+_TAILSCALE = "curl -fsSL https://tailscale.com/install.sh | sh"
+INSTALL = {
+    "debian": ("sudo apt install {}", ""),
+    "ubuntu": ("sudo apt install {}", ""),
+    "fedora": ("sudo dnf install {}", "sudo dnf install tailscale"),
+    "rhel": ("sudo dnf install {}", ""),
+    "arch": ("sudo pacman -S {}", "sudo pacman -S tailscale"),
+    "alpine": ("sudo apk add {}", "sudo apk add tailscale"),
+    "nixos": ("nix profile install nixpkgs#{}", "nix profile install nixpkgs#tailscale"),
+    "opensuse": ("sudo zypper install {}", "sudo zypper install tailscale"),
+    "suse": ("sudo zypper install {}", "sudo zypper install tailscale"),
+}
+PACKAGES = {"pasta": "passt", "nsenter": "util-linux", "unshare": "util-linux", "nft": "nftables"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One answer: `id` is stable (--json), `says` a sentence, `fix` a command to copy or empty."""
+
+    id: str
+    state: str
+    says: str
+    fix: str = ""
+
+    def error(self) -> TsenvError:
+        """The same text, as what ends `up`."""
+        return TsenvError(self.says, self.fix or "tsenv doctor")
+
+
+@dataclass(frozen=True)
+class Host:
+    """The machine that is looked at. `root` is where its files are: a test puts others there."""
+
+    root: str = "/"
+
+    def read(self, path: str) -> str:
+        """A file's text, empty where it cannot be read."""
+        try:
+            with open(os.path.join(self.root, path.lstrip("/")), encoding="utf-8", errors="replace") as file:
+                return file.read().strip()
+        except OSError:
+            return ""
+
+    def has(self, path: str) -> bool:
+        """Whether a file is there."""
+        return os.path.exists(os.path.join(self.root, path.lstrip("/")))
+
+    def install(self, program: str) -> str:
+        """The distribution's command for the package that has `program`."""
+        words = dict(
+            line.split("=", 1) for line in self.read("/etc/os-release").splitlines() if "=" in line and line[0] != "#"
+        )
+        names = f"{words.get('ID', '')} {words.get('ID_LIKE', '')}".replace('"', "").split()
+        known = next((INSTALL[n.partition("-")[0]] for n in names if n.partition("-")[0] in INSTALL), None)
+        if program in ("tailscale", "tailscaled"):
+            return (known and known[1]) or _TAILSCALE
+        package = PACKAGES[program]
+        return known[0].format(package) if known else f"install the package {package}"
+
+    def container(self) -> str:
+        """Which kind of container this is: kubernetes, docker, podman or none ("")."""
+        if os.environ.get("KUBERNETES_SERVICE_HOST") or self.has("/run/secrets/kubernetes.io"):
+            return "kubernetes"
+        return "docker" if self.has("/.dockerenv") else "podman" if self.has("/run/.containerenv") else ""
+
+    def opened(self, otherwise: str) -> str:
+        """The fix for a gate that a container closes; outside of containers `otherwise`."""
+        return OCI_FLAGS.get(self.container(), otherwise)
+
+
+# --- cheap: files only ------------------------------------------------------------------------------------------------
+
+
+def cheap(host: Host | None = None) -> Iterator[Check]:
+    """What can be known in a millisecond. `up` stops at the first ✗."""
+    host = host or Host()
+    yield _linux()
+    yield user()
+    yield _userns_allowed(host)
+    yield _tun(host)
+    yield from _programs(host)
+    yield _runtime()
+
+
+def _linux() -> Check:
+    system, release = platform.uname().system, platform.uname().release
+    if system != "Linux":
+        return Check("linux", FAIL, f"this is {system}; tsenv needs Linux (namespaces)", "use a Linux machine or VM")
+    numbers = [int(part) for part in release.split("-")[0].split(".")[:2] if part.isdigit()]
+    if tuple(numbers) < OLDEST_KERNEL:
+        return Check(
+            "kernel",
+            FAIL,
+            f"kernel {release} is too old: tsenv needs 5.3",
+            "uname -r   after a newer kernel was booted",
+        )
+    return Check("kernel", OK, f"Linux {release}")
+
+
+def user() -> Check:
+    """Not root."""
+    if os.geteuid() == 0:
+        return Check(
+            "user",
+            FAIL,
+            "tsenv does not run as root: pasta refuses it, and root needs no tsenv",
+            "run it as an ordinary user (su - USER, setpriv, USER in CI), or use tailscaled itself",
+        )
+    return Check("user", OK, f"an ordinary user (uid {os.geteuid()})")
+
+
+def _userns_allowed(host: Host) -> Check:
+    """The two switches that distributions have; whether it works is tried by `_userns` and `_namespace`."""
+    switches = {
+        "user/max_user_namespaces": ("0", "sudo sysctl user.max_user_namespaces=10000"),
+        "kernel/unprivileged_userns_clone": ("0", "sudo sysctl kernel.unprivileged_userns_clone=1"),
+    }
+    if not host.has("/proc/self/ns/user"):
+        return Check("userns-switch", FAIL, "this kernel has no user namespaces", "boot a kernel with CONFIG_USER_NS=y")
+    for name, (closed, fix) in switches.items():
+        if host.read(f"/proc/sys/{name}") == closed:
+            return Check("userns-switch", FAIL, f"user namespaces are switched off ({name.replace('/', '.')}=0)", fix)
+    return Check("userns-switch", OK, "user namespaces are switched on")
+
+
+def _tun(host: Host) -> Check:
+    path = os.path.join(host.root, "dev/net/tun")
+    made = "sudo modprobe tun; ls -l /dev/net/tun"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return Check("tun", FAIL, "/dev/net/tun is missing", host.opened(made))
+    except PermissionError:
+        closed = os.access(path, os.R_OK | os.W_OK)  # then it is no mode but a cgroup that refuses
+        return Check(
+            "tun",
+            FAIL,
+            f"/dev/net/tun may not be opened{' (a device cgroup refuses)' if closed else ''}",
+            host.opened("sudo chmod 0666 /dev/net/tun"),
+        )
+    except OSError as error:
+        return Check("tun", FAIL, f"/dev/net/tun does not work: {error.strerror}", host.opened(made))
+    os.close(fd)
+    return Check("tun", OK, "/dev/net/tun can be opened")
+
+
+def _programs(host: Host) -> Iterator[Check]:
+    from tsenv import tools
+
+    for name in tools.Tools.__dataclass_fields__:
+        try:
+            path = tools.find(name)
+        except TsenvError as error:
+            fix = host.install(name) if "not installed" in error.message else error.hint
+            yield Check(name, FAIL, error.message, fix)
+            continue
+        if name in ("nsenter", "unshare") and os.path.basename(os.path.realpath(path)) == "busybox":
+            yield Check(name, FAIL, f"{path} is busybox's, which lacks options", host.install(name))
+        else:
+            yield Check(name, OK, path)
+
+
+def _runtime() -> Check:
+    base = paths.runtime_base()
+    try:
+        paths.private_dir(base)
+    except TsenvError as error:
+        return Check("runtime", FAIL, error.message, error.hint)
+    if not os.access(base, os.W_OK):
+        return Check("runtime", FAIL, f"{base} is not writable", "set XDG_RUNTIME_DIR to a writable directory of yours")
+    return Check("runtime", OK, base)
+
+
+def first_failure(checks: Iterable[Check]) -> Check | None:
+    """The first ✗, without asking on."""
+    return next((check for check in checks if check.state == FAIL), None)
+
+
+def refuse() -> None:
+    """TsenvError with the text of the first cheap ✗, if there is one. Called by `up` before it does anything."""
+    if failed := first_failure(cheap()):
+        raise failed.error()
+
+
+def explained(error: TsenvError) -> TsenvError:
+    """`error` of an `up` that could not make its namespaces, or what doctor finds to be the reason."""
+    if "tsenv doctor" not in error.hint:
+        return error
+    failed = first_failure(check for check in (_userns(Host()), _apparmor(Host())) if check)
+    return TsenvError(f"{failed.says} ({error.message})", failed.fix) if failed else error
+
+
+# --- local: by doing --------------------------------------------------------------------------------------------------
+
+
+def local(host: Host | None = None) -> Iterator[Check]:
+    """What is found by trying it here."""
+    host = host or Host()
+    yield _container(host)
+    userns = _userns(host)
+    made = _namespace(host)
+    # On Ubuntu 24.04 the first fails and the second does not: pasta's AppArmor profile is the exception.
+    yield _without_need(userns) if made.state != FAIL else userns
+    if (restricted := _apparmor(host)) is not None:
+        yield _without_need(restricted) if made.state != FAIL else restricted
+    yield made
+    if (selinux := _selinux(host)) is not None:
+        yield selinux
+    yield _pasta_options(host)
+    yield _versions(host)
+    yield _firewall(host)
+    yield _underlay()
+    yield _tmpfs()
+    yield _resolvers()
+
+
+def _without_need(check: Check) -> Check:
+    """A gate that is closed to others and open to pasta."""
+    return check if check.state != FAIL else Check(check.id, WARN, f"{check.says}; pasta may all the same")
+
+
+def _container(host: Host) -> Check:
+    kind = host.container()
+    return Check("container", OK, f"in a container ({kind})" if kind else "no container")
+
+
+def _userns(host: Host) -> Check:
+    """A child makes a user namespace, maps its user and needs the capability that comes with it."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    uid, reader_writer = os.getuid(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        stage = b"unshare"
+        try:
+            if libc.unshare(0x10000000):  # CLONE_NEWUSER
+                raise OSError(ctypes.get_errno(), "")  # noqa: TRY301
+            stage = b"uid_map"
+            with open("/proc/self/uid_map", "w", encoding="ascii") as file:
+                file.write(f"0 {uid} 1")
+            stage = b"capabilities"
+            if libc.unshare(0x40000000 | 0x00020000):  # CLONE_NEWNET | CLONE_NEWNS
+                raise OSError(ctypes.get_errno(), "")  # noqa: TRY301
+            os.write(reader_writer[1], b"ok")
+        except OSError as error:
+            os.write(reader_writer[1], stage + b" " + os.strerror(error.errno or 0).encode())
+        finally:
+            os._exit(0)
+    os.close(reader_writer[1])
+    words = os.read(reader_writer[0], 200).decode()
+    os.close(reader_writer[0])
+    os.waitpid(child, 0)
+    if words == "ok":
+        return Check("userns", OK, "user namespaces work, with capabilities inside")
+    at, _, reason = words.partition(" ")
+    says = {
+        "unshare": f"a user namespace cannot be made: {reason}",
+        "uid_map": f"a user namespace can be made but not used: writing its uid_map: {reason}",
+    }.get(at, f"a user namespace gives no capabilities: {reason}")
+    return Check("userns", FAIL, says, host.opened("sudo sysctl user.max_user_namespaces=10000"))
+
+
+def _apparmor(host: Host) -> Check | None:
+    """Ubuntu's restriction (23.10 on): programs without a profile get user namespaces without capabilities."""
+    if host.read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") != "1":
+        return None
+    says = "AppArmor restricts user namespaces here"
+    profiles = ("usr.bin.pasta", "usr.bin.passt", "pasta", "passt")
+    if not any(host.has(f"/etc/apparmor.d/{name}") for name in profiles):
+        return Check(
+            "apparmor",
+            FAIL,
+            f"{says}, and pasta has no AppArmor profile that exempts it",
+            f"{host.install('pasta')}   (the distribution's package brings it)",
+        )
+    return Check(
+        "apparmor",
+        FAIL,
+        f"{says}, and pasta's profile does not help",
+        "sudo apparmor_parser -r /etc/apparmor.d/usr.bin.p*t*",
+    )
+
+
+def _namespace(host: Host) -> Check:
+    """Everything that `up` does up to the daemon: pasta, holder, anchor, a layer over /etc, the inner namespace."""
+    from tsenv import namespace, supervisor
+
+    try:
+        base = paths.private_dir(paths.runtime_base())
+        folder = os.path.join(base, f".doctor-{os.getpid()}")  # no session's name begins with a dot
+        namespace.seed(folder, namespace.resolvers())
+    except (TsenvError, OSError) as error:
+        return Check("namespace", FAIL, f"no directory to work in: {error}", "df -h; ls -ld $XDG_RUNTIME_DIR")
+    try:
+        kind, reason = _made(folder)
+    finally:
+        supervisor.remove(folder)
+        with contextlib.suppress(OSError):
+            shutil.rmtree(os.path.join(paths.state_base(), f".doctor-{os.getpid()}"), ignore_errors=True)
+    if reason:
+        return Check("namespace", FAIL, reason, host.opened("tsenv doctor --json   shows which part fails"))
+    if kind == "overlay":
+        return Check("namespace", OK, "pasta makes a network namespace; /etc is overlaid")
+    how = {
+        "disk": "on disk (tmpfs without user xattrs: kernel before 6.6)",
+        "copy": "as a copy (no overlay in user namespaces)",
+    }
+    return Check("namespace", WARN, f"pasta makes a network namespace; the layer over /etc is {how.get(kind, kind)}")
+
+
+def _made(folder: str) -> tuple[str, str]:
+    """(the kind of layer over /etc, "") or ("", the reason) of a trial in `folder`."""
+    from tsenv import namespace, supervisor, tools
+
+    try:
+        found = tools.Tools.find()
+    except TsenvError as error:
+        return "", f"not tried: {error.message}"
+    reader, writer = os.pipe()
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    argv = namespace.pasta_argv((), (), dns_forward=False, pasta=found.pasta)
+    pasta = tools.start(
+        [*argv, "--", *namespace.holder_argv()], stdin=reader, stdout=theirs.fileno(), stderr=-1, cwd="/"
+    )
+    theirs.close()
+    try:
+        holder = supervisor._sender(ours, supervisor.START_SECONDS)  # noqa: SLF001 - the very same step
+        if not holder:
+            os.close(writer)
+            writer = -1
+            lines = pasta.stderr.read().decode(errors="replace").strip().splitlines()
+            return "", f"pasta cannot make a network namespace{': ' + lines[-1] if lines else ''}"
+        return _anchored(
+            namespace.anchor_argv(
+                holder, folder, os.path.join(paths.state_base(), os.path.basename(folder)), found.tailscale, []
+            ),
+            reader,
+        )
+    finally:
+        if writer >= 0:
+            os.close(writer)  # the lifeline: anchor, inner and holder end
+        os.close(reader)
+        ours.close()
+        pasta.stderr.close()
+        pasta.kill()
+        pasta.wait()
+
+
+def _anchored(argv: list[str], lifeline: int) -> tuple[str, str]:
+    from tsenv import supervisor, tools
+
+    out, write = os.pipe()
+    child = tools.start(argv, stdin=lifeline, stdout=write, stderr=write, cwd="/")
+    os.close(write)
+    words = supervisor._line(out, supervisor.START_SECONDS).split()  # noqa: SLF001 - the very same step
+    os.close(out)
+    if words[:1] != ["ready"]:
+        child.kill()
+        child.wait()
+        return "", "the session's namespaces cannot be set up: " + (
+            " ".join(words[1:] if words[:1] == ["failed"] else words) or "no answer"
+        )
+    return words[2], ""
+
+
+def _selinux(host: Host) -> Check | None:
+    if host.read("/sys/fs/selinux/enforce") != "1":
+        return None
+    return Check(
+        "selinux", OK, "SELinux enforces; if pasta fails, this says why: sudo ausearch -m avc -ts recent -c pasta"
+    )
+
+
+def _output(argv: list[str]) -> str:
+    from tsenv import tools
+
+    child = tools.start(argv, stdin=-3, stderr=-2)
+    return str(child.communicate(timeout=10)[0].decode(errors="replace"))
+
+
+def _pasta_options(host: Host) -> Check:
+    from tsenv import tools
+
+    try:
+        path = tools.find("pasta")
+        words, version = _output([path, "--help"]), _output([path, "--version"]).splitlines()
+    except (TsenvError, OSError) as error:
+        return Check(
+            "pasta-options", FAIL, f"pasta cannot be asked: {getattr(error, 'message', error)}", host.install("pasta")
+        )
+    missing = [option for option in PASTA_OPTIONS if option not in words]
+    name = version[0] if version else "pasta"
+    if missing:
+        return Check("pasta-options", FAIL, f"{name} is too old: it lacks {' '.join(missing)}", host.install("pasta"))
+    return Check("pasta-options", OK, f"{name} has every option that tsenv needs")
+
+
+def _versions(host: Host) -> Check:
+    from tsenv import tools
+
+    found = {}
+    for name in ("tailscaled", "tailscale"):
+        try:
+            lines = _output([tools.find(name), "--version"]).split()
+        except (TsenvError, OSError) as error:
+            return Check(
+                "tailscale-version",
+                FAIL,
+                f"{name} cannot be asked: {getattr(error, 'message', error)}",
+                host.install(name),
+            )
+        found[name] = lines[0] if lines else "?"
+    numbers = [int(part) if part.isdigit() else 0 for part in found["tailscaled"].split("-")[0].split(".")[:2]]
+    if tuple(numbers) < OLDEST_TAILSCALE:
+        return Check(
+            "tailscale-version",
+            FAIL,
+            f"tailscaled {found['tailscaled']} is too old: tsenv needs 1.50",
+            host.install("tailscaled"),
+        )
+    if found["tailscaled"] != found["tailscale"]:
+        says = f"tailscaled is {found['tailscaled']} but tailscale is {found['tailscale']}"
+        return Check("tailscale-version", WARN, says, "which -a tailscale tailscaled")
+    return Check("tailscale-version", OK, f"tailscaled and tailscale {found['tailscaled']}")
+
+
+def _firewall(host: Host) -> Check:
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin:/usr/local/sbin"
+    found = [name for name in ("nft", "iptables") if shutil.which(name, path=path)]
+    if "nft" in found:
+        return Check("firewall", OK, " and ".join(found))
+    says = "nft is not installed: --isolated needs it" + ("" if found else ", and tailscaled has no iptables either")
+    return Check("firewall", WARN, says, host.install("nft"))
+
+
+def _underlay() -> Check:
+    from tsenv import underlay
+
+    reason = underlay.probe()
+    if reason:
+        return Check("underlay", WARN, f"sockets cannot be swapped, the tunnel goes through pasta, slower: {reason}")
+    return Check("underlay", OK, "sockets can be swapped (seccomp notify, ADDFD): the tunnel goes past pasta")
+
+
+def _tmpfs() -> Check:
+    base = paths.runtime_base()
+    mounts = [line.split() for line in Host().read("/proc/self/mounts").splitlines()]
+    under = [(len(m[1]), m[2]) for m in mounts if f"{base}/".startswith(m[1].rstrip("/") + "/")]
+    kind = max(under, default=(0, "?"))[1]
+    if kind in ("tmpfs", "ramfs"):
+        return Check("tmpfs", OK, f"{base} is on {kind}")
+    return Check(
+        "tmpfs",
+        WARN,
+        f"{base} is on {kind}: node keys of a session touch the disk",
+        "set XDG_RUNTIME_DIR to a directory on a tmpfs of yours",
+    )
+
+
+def _resolvers() -> Check:
+    from tsenv import namespace
+
+    found = namespace.resolvers()
+    servers = " ".join(line.removeprefix("nameserver ") for line in found.lines if line.startswith("nameserver"))
+    if not servers:
+        return Check(
+            "resolver",
+            WARN,
+            "/etc/resolv.conf names no resolver: only the tailnet's names will resolve inside",
+            "cat /etc/resolv.conf",
+        )
+    if found.forward:
+        return Check(
+            "resolver", OK, f"the host's resolver listens on loopback only: pasta forwards to it from {servers}"
+        )
+    return Check("resolver", OK, f"resolvers {servers}")
+
+
+# --- network ----------------------------------------------------------------------------------------------------------
+
+
+def network(server: str = "") -> Iterator[Check]:
+    """Whether the control server answers, what time it has, and whether UDP leaves."""
+    server = server or DEFAULT_SERVER
+    control, date = _control(server)
+    yield control
+    if date:
+        yield _clock(date)
+    yield _udp(server)
+
+
+def _control(server: str) -> tuple[Check, str]:
+    """The check and the server's Date header."""
+    import ssl
+    import urllib.error
+    import urllib.request
+
+    try:
+        # Both tailscale.com and headscale answer there, without an account.
+        with urllib.request.urlopen(f"{server}/key?v=100", timeout=5) as answer:  # noqa: S310 - the scheme was checked
+            return Check("control", OK, f"{server} answers"), answer.headers.get("Date", "")
+    except urllib.error.HTTPError as error:
+        says = f"{server} answers, but not as a control server does (HTTP {error.code})"
+        return Check("control", FAIL, says, "is --login-server right?"), error.headers.get("Date", "")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLCertVerificationError) and "not yet valid" in str(reason):
+            return Check(
+                "clock",
+                FAIL,
+                "the clock of this machine is wrong (certificate is not yet valid)",
+                "sudo timedatectl set-ntp true",
+            ), ""
+        words = getattr(reason, "strerror", None) or reason
+        return Check("control", FAIL, f"{server} cannot be reached: {words}", f"curl -v {server}/key?v=100"), ""
+
+
+def _clock(date: str) -> Check:
+    import email.utils
+    import time
+
+    try:
+        off = time.time() - email.utils.parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        return Check("clock", WARN, "the control server tells no time")
+    says = f"the clock is {abs(off):.0f} s {'ahead' if off > 0 else 'behind'}"
+    state = FAIL if abs(off) > CLOCK_FAIL else WARN if abs(off) > CLOCK_WARN else OK
+    return Check(
+        "clock",
+        state,
+        says if state != OK else "the clock is right",
+        "" if state == OK else "sudo timedatectl set-ntp true",
+    )
+
+
+def _udp(server: str) -> Check:
+    """A STUN request (RFC 8489) to a relay of the control server's."""
+    host, port = stun_server(server)
+    request = b"\x00\x01\x00\x00\x21\x12\xa4\x42" + os.urandom(12)
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect(address)
+            sock.settimeout(1.0)
+            for _ in range(2):
+                sock.send(request)
+                with contextlib.suppress(TimeoutError):
+                    if sock.recv(1500)[8:20] == request[8:20]:
+                        return Check("udp", OK, f"UDP leaves ({host}:{port} answers)")
+    except OSError as error:
+        return Check("udp", WARN, f"UDP not tested: {host}: {error.strerror}")
+    says = f"no UDP answer from {host}:{port}: peers may be reachable by relays only, slower"
+    return Check("udp", WARN, says, "let UDP out, to port 3478 and to peers' port 41641")
+
+
+def stun_server(server: str) -> tuple[str, int]:
+    """Where STUN is asked: Tailscale's relay, or the host of a headscale, where its built-in relay is."""
+    from urllib.parse import urlsplit
+
+    return ("derp1.tailscale.com" if server == DEFAULT_SERVER else urlsplit(server).hostname or server), 3478
+
+
+# --- through a session ------------------------------------------------------------------------------------------------
+
+
+def inside(name: str) -> Iterator[Check]:
+    """Through the running session: its own name, a peer, the tunnel's MTU."""
+    from tsenv import bringup, daemon, session, tools
+
+    found = session.usable(name)
+    join = ["/bin/sh", os.path.join(found.dir, "join")]
+    status = daemon.LocalAPI(found.dir).status()
+    probe = [*join, *bringup.prober()]
+    if status.magic_dns and found.options.accept_dns and status.dns_name:
+        good = _runs([*probe, "lookup", status.dns_name, "3"])
+        yield Check(
+            "session-names",
+            OK if good else FAIL,
+            f"{status.dns_name} {'resolves' if good else 'does not resolve'} in '{name}'",
+            "" if good else f"tsenv -n {name} exec cat /etc/resolv.conf",
+        )
+    peer = next((p for p in status.peers if p.online and p.addresses), None)
+    if peer is None:
+        yield Check("session-ping", WARN, f"no peer is online in '{name}': nothing to ping")
+        return
+    good = _runs([*probe, "ping", peer.addresses[0], tools.find("tailscale"), "5"])
+    yield Check(
+        "session-ping",
+        OK if good else WARN,
+        f"peer {peer.name} {'answers' if good else 'does not answer'} a ping",
+        "" if good else f"tsenv -n {name} tailscale ping {peer.name}",
+    )
+    if good and shutil.which("ping"):
+        full = _runs(
+            [*join, "ping", "-q", "-c", "1", "-W", "3", "-M", "do", "-s", "1252", peer.addresses[0]]
+        )  # 1280 - 28
+        yield Check(
+            "session-mtu",
+            OK if full else WARN,
+            f"packets of 1280 bytes {'reach' if full else 'do not reach'} {peer.name}",
+            "" if full else "--underlay host, or let ICMP 'fragmentation needed' through",
+        )
+
+
+def _runs(argv: list[str]) -> bool:
+    from tsenv import tools
+
+    child = tools.start(argv, stdin=-3, stdout=-3, stderr=-3)
+    return bool(child.wait(timeout=15) == 0)
