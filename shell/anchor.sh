@@ -1,7 +1,7 @@
 #!/bin/sh
 # The anchor of a session: everything hangs on this process's namespaces.
 #
-#   anchor.sh SESSION_DIR STATE_DIR UID GID TAILSCALE
+#   anchor.sh SESSION_DIR STATE_DIR UID GID TAILSCALE [nft NFT RULES | iptables IPTABLES IP6TABLES]
 #
 # Runs as fake root in the user and network namespace that pasta made and in a mount namespace of its own. Does the
 # mounts, makes the inner user namespace, says "ready INNER_PID ETC_KIND" on stdout, then holds until stdin ends: that
@@ -9,12 +9,38 @@
 set -eu
 exec 3<&0 </dev/null
 session=$1 state=$2 uid=$3 gid=$4 tailscale=$5
+shift 5
+newline='
+'
 cd "$session"
 
 fail() {
     echo "failed $*"
     exit 1
 }
+
+# --isolated: the same rules as isolated.nft's, for hosts without nft. The policy comes first: no hole meanwhile.
+isolate_by() { # PROGRAM ICMP
+    "$1" -w -P OUTPUT DROP &&
+        "$1" -w -A OUTPUT -o lo -j ACCEPT &&
+        "$1" -w -A OUTPUT -o tailscale0 -j ACCEPT &&
+        "$1" -w -A OUTPUT -m mark --mark 0x80000/0xff0000 -j ACCEPT || return 1
+    if [ "$2" = icmp6-adm-prohibited ]; then
+        "$1" -w -A OUTPUT -p icmpv6 --icmpv6-type neighbour-solicitation -j ACCEPT &&
+            "$1" -w -A OUTPUT -p icmpv6 --icmpv6-type neighbour-advertisement -j ACCEPT || return 1
+    fi
+    "$1" -w -A OUTPUT -p tcp -j REJECT --reject-with tcp-reset &&
+        "$1" -w -A OUTPUT -j REJECT --reject-with "$2"
+}
+
+# Before anything else runs in here, so that there is no first moment without it.
+case ${1-} in
+    nft) said=$("$2" -f "$3" 2>&1) || fail "--isolated: nft refused the rules: ${said%%"$newline"*}" ;;
+    iptables)
+        said=$( { isolate_by "$2" icmp-admin-prohibited && isolate_by "$3" icmp6-adm-prohibited; } 2>&1) ||
+            fail "--isolated: iptables refused the rules: ${said%%"$newline"*}"
+        ;;
+esac
 
 # A layer over /etc, of which DESIGN 2 tells. Relative paths: a ',' or ':' in the directory's name would end an option.
 # userxattr: a user namespace may not write trusted.* attributes.

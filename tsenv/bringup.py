@@ -165,6 +165,8 @@ def _make(name: str, wanted: Wanted, deadline: float, progress: Progress) -> Ses
     doctor.refuse()
     tools = Tools.find()
     resolvers = namespace.resolvers()
+    if wanted.options.isolated:
+        resolvers = resolvers.isolated(wanted.options.login_server)
     namespace.seed(folder, resolvers)
     _wrapper(folder)
     record = Session(

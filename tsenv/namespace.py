@@ -3,16 +3,20 @@
 Argv builders are pure functions; `seed` writes what the anchor mounts over /etc. DESIGN.md 1, 2, 4 and 7.
 """
 
+import contextlib
 import os
 import re
 import shlex
 import shutil
+import socket
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from tsenv import paths
 from tsenv.errors import USAGE, TsenvError
 from tsenv.scrub import SECRETS
 from tsenv.session import Session, replace
+from tsenv.tools import find
 
 # Where a resolver of the host that listens on loopback only is found from inside: pasta takes queries to this
 # link-local address out of the tap and asks the host's resolver (pasta(1), --dns-forward).
@@ -21,6 +25,7 @@ RESOLV = "/etc/resolv.conf"
 RESOLVED_REAL = "/run/systemd/resolve/resolv.conf"  # the real resolvers behind the 127.0.0.53 stub
 BEFORE_TAILSCALE = "/etc/resolv.pre-tailscale-backup.conf"
 QUAD_100 = "100.100.100.100"
+DEFAULT_CONTROL = "https://controlplane.tailscale.com"
 
 
 def pasta_argv(publish: tuple[str, ...], host_port: tuple[str, ...], *, dns_forward: bool, pasta: str) -> list[str]:
@@ -53,13 +58,29 @@ def attach_argv(anchor: int) -> list[str]:
     return ["--foreground", "--userns", f"/proc/{anchor}/ns/user", "--netns", f"/proc/{anchor}/ns/net"]
 
 
-def anchor_argv(holder: int, session: str, state: str, tailscale: str) -> list[str]:
-    """The anchor, entered from outside: setns gives every capability in the holder's user namespace."""
+def anchor_argv(holder: int, session: str, state: str, tailscale: str, firewall: list[str]) -> list[str]:
+    """The anchor, entered from outside: setns gives every capability in the holder's user namespace.
+
+    `firewall`: see `firewall_words`; empty unless --isolated.
+    """
     return [
         "nsenter", f"--target={holder}", "--user", "--net", "--preserve-credentials", "--",
         "unshare", "--mount", "--propagation=slave", "--",  # the host's mounts come in, ours never go out
         "/bin/sh", paths.data_file("shell/anchor.sh"), session, state, str(os.getuid()), str(os.getgid()), tailscale,
+        *firewall,
     ]  # fmt: skip
+
+
+def firewall_words() -> list[str]:
+    """How the anchor isolates the session: nft, else iptables; TsenvError where the host has neither."""
+    with contextlib.suppress(TsenvError):
+        return ["nft", find("nft"), paths.data_file("shell/isolated.nft")]
+    with contextlib.suppress(TsenvError):
+        return ["iptables", find("iptables"), find("ip6tables")]
+    raise TsenvError(
+        "--isolated needs nft, or iptables and ip6tables, and this machine has neither",
+        "apt install nftables, dnf install nftables; or without --isolated",
+    )
 
 
 def enter_argv(anchor: int) -> list[str]:
@@ -120,10 +141,19 @@ def port_spec(text: str, *, loopback: bool) -> str:
 
 @dataclass(frozen=True)
 class Resolvers:
-    """How the session finds names outside the tailnet: lines for resolv.conf, and whether pasta must forward."""
+    """How the session finds names outside the tailnet: lines for resolv.conf, and whether pasta must forward.
+
+    `hosts`: lines that /etc/hosts gets.
+    """
 
     lines: tuple[str, ...]
     forward: bool
+    hosts: tuple[str, ...] = ()
+
+    def isolated(self, login_server: str) -> "Resolvers":
+        """The same for --isolated: none outside the tailnet."""
+        kept = tuple(line for line in self.lines if not line.startswith("nameserver"))
+        return Resolvers(kept, forward=False, hosts=isolated_hosts(login_server))
 
 
 def resolvers(read: "type[Reader] | Reader | None" = None) -> Resolvers:
@@ -141,6 +171,21 @@ def resolvers(read: "type[Reader] | Reader | None" = None) -> Resolvers:
     forward = bool(servers) and not reachable
     kept = [line for line in lines if line.split()[:1] in (["search"], ["options"], ["domain"])]
     return Resolvers((*(f"nameserver {s}" for s in ([DNS_FORWARD] if forward else reachable)), *kept), forward)
+
+
+def isolated_hosts(login_server: str) -> tuple[str, ...]:
+    """Lines for /etc/hosts by which tailscaled finds its control server, asking no resolver.
+
+    An isolated session has no resolvers outside the tailnet: tailscaled's own would carry any command's query to the
+    internet, and with it data. But tailscaled itself must find its control server, also after a restart.
+    """
+    host = urlsplit(login_server or DEFAULT_CONTROL).hostname or ""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return ()  # login will say what is wrong
+    addresses = dict.fromkeys(str(address[0]) for *_, address in found)
+    return tuple(f"{address} {host}" for address in addresses if address != host)
 
 
 class Reader:
@@ -175,6 +220,9 @@ def seed(folder: str, found: Resolvers) -> None:
     other = [line for line in Reader.lines("/etc/nsswitch.conf") if not line.startswith("hosts:")]
     # resolve, mdns4, myhostname… ask daemons of the host; files and dns stay inside.
     replace(os.path.join(upper, "nsswitch.conf"), "\n".join([*other, "hosts: files dns", ""]), 0o644)
+    if found.hosts:
+        with open("/etc/hosts", encoding="utf-8", errors="replace") as file:
+            replace(os.path.join(upper, "hosts"), "\n".join([file.read().rstrip(), *found.hosts, ""]), 0o644)
     _own_ssh_config(upper)
 
 

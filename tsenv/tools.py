@@ -21,6 +21,9 @@ HINTS = {
     "tailscale": "install Tailscale; tsenv doctor tells how",
     "nsenter": "install util-linux",
     "unshare": "install util-linux",
+    "nft": "install nftables",
+    "iptables": "install iptables",
+    "ip6tables": "install iptables",
 }
 
 
