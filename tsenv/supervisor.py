@@ -163,7 +163,6 @@ class Supervisor:
 
     def _start_anchor(self, holder: int) -> None:
         reader, writer = os.pipe()
-        argv = namespace.anchor_argv(holder, self.session.dir, paths.state_dir(self.session.name), self.tools.tailscale)
         child = tools.start(argv, stdin=self.lifeline, stdout=writer, stderr=self.log.fileno(), cwd="/")
         os.close(writer)
         words = _line(reader, START_SECONDS).split()
