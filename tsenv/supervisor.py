@@ -162,6 +162,9 @@ class Supervisor:
         )
 
     def _start_anchor(self, holder: int) -> None:
+        firewall = namespace.firewall_words() if self.session.options.isolated else []
+        state = paths.state_dir(self.session.name)
+        argv = namespace.anchor_argv(holder, self.session.dir, state, self.tools.tailscale, firewall)
         reader, writer = os.pipe()
         child = tools.start(argv, stdin=self.lifeline, stdout=writer, stderr=self.log.fileno(), cwd="/")
         os.close(writer)
@@ -174,9 +177,6 @@ class Supervisor:
         self.session.etc = words[2]
         self.session.netns = os.stat(f"/proc/{child.pid}/ns/net").st_ino
         self.session.userns = os.stat(f"/proc/{child.pid}/ns/user").st_ino
-        firewall = namespace.firewall_words() if self.session.options.isolated else []
-        state = paths.state_dir(self.session.name)
-        argv = namespace.anchor_argv(holder, self.session.dir, state, self.tools.tailscale, firewall)
         self.loop.child(child, lambda status: self._lost("anchor", status))
         script = namespace.join_script(self.session, wdns=_has_wdns(self.tools.nsenter))
         session.replace(self.session.file("join"), script, 0o700)
