@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import select
 import socket
 import time
@@ -23,6 +24,7 @@ from tsenv.session import Options, Session
 from tsenv.tools import Tools, start
 
 AF_UNIX_MOST = 107  # sun_path (linux/un.h) less its final 0
+ASK_SECONDS = 2.0  # after the time was over, one question of our own
 LEAVE_SECONDS = 25.0  # what a supervisor may need to log out and end
 
 
@@ -262,23 +264,29 @@ class Login:
         self._state = ""
         self._shown = ""
         self._trouble = ""
+        self._said = ""
 
     def run(self) -> None:
         """Until the daemon runs, or TsenvError with the reason."""
         self._progress.phase("login")
         child = self._start()
-        exited = os.pidfd_open(child.pid)
+        exited, words = os.pidfd_open(child.pid), child.stderr.fileno()
         bus = self._api.watch()
+        watched = {bus.fileno(), exited, words}
         try:
             while child.returncode != 0 or self._state != "Running":
                 left = self._deadline - time.monotonic()
                 if left <= 0:
                     raise self._late()
-                ready = select.select([bus.fileno()] + ([exited] if child.returncode is None else []), [], [], left)[0]
+                ready = select.select(watched, [], [], left)[0]
                 if bus.fileno() in ready and not bus.read(self._news):
                     raise TsenvError("tailscaled ended while logging in", "tsenv logs --tailscaled")
-                if exited in ready and child.wait() != 0:
-                    raise self._refused(child.stderr.read().decode(errors="replace"))
+                if words in ready and not self._hear(words):
+                    watched.discard(words)
+                elif exited in ready:
+                    watched.discard(exited)
+                    if child.wait() != 0:
+                        raise self._refused()
         finally:
             if child.returncode is None:
                 child.kill()
@@ -301,13 +309,19 @@ class Login:
             child.stdin.close()
         return child
 
-    def _news(self, notice: dict[str, Any]) -> None:
-        self._state = daemon.state_name(notice.get("State")) or self._state
-        url = daemon.clean(notice.get("BrowseToURL"))
-        if url and url != self._shown:
+    def _hear(self, fd: int) -> bool:
+        """What `tailscale up` says; False at its end. The bus tells the URL of a login to nobody but it."""
+        data = os.read(fd, 1 << 16)
+        self._said += data.decode(errors="replace")
+        hit = re.search(r"To authenticate, visit:\s+(\S+)\s", self._said)
+        if hit and self._shown != (url := daemon.clean(hit[1])):
             self._shown = url
             self._progress.note(f"to log in, visit:\n\n  {url}\n\n{qr(url)}")
             self._progress.phase("waiting for the login in the browser")
+        return bool(data)
+
+    def _news(self, notice: dict[str, Any]) -> None:
+        self._state = daemon.state_name(notice.get("State")) or self._state
         if self._state == "NeedsMachineAuth" and self._shown != self._state:
             self._shown = self._state
             self._progress.phase("waiting for the approval of this machine by an admin")
@@ -315,19 +329,16 @@ class Login:
         found = (warnings.get("Warnings") or {}).get("login-state") if warnings else None
         if isinstance(found, dict):
             self._trouble = daemon.clean(found.get("Text"))
+        if "fetch control key: 404" in self._trouble:
+            raise self._late()  # tailscaled would ask for ever, many times a second
 
     def _late(self) -> TsenvError:
         """Why it is not up in time, as far as the daemon knows."""
-        return login_error(self._state, self._shown, self._trouble or self._health(), self._wanted)
+        return login_error(self._state, self._shown, self._trouble, self._wanted)
 
-    def _health(self) -> str:
-        with contextlib.suppress(OSError, TsenvError, ValueError):
-            return " ".join(self._api.status(peers=False).health)
-        return ""
-
-    def _refused(self, words: str) -> TsenvError:
+    def _refused(self) -> TsenvError:
         """`tailscale up` gave up: its own last line says why, unless it was only the time."""
-        lines = [daemon.clean(line.strip()) for line in words.splitlines() if line.strip()]
+        lines = [daemon.clean(line.strip()) for line in self._said.splitlines() if line.strip()]
         last = lines[-1] if lines else "tailscale up failed"
         if "timeout waiting" in last:
             return self._late()
@@ -352,6 +363,7 @@ REFUSALS = (
     ("invalid key: unable to validate API key", "the auth key is not valid", "check the key, or make a new one"),
     ("authkey expired", "the auth key has expired", "make a new one"),
     ("authkey already used", "the auth key was used already, and is for one use", "make a new one, or a reusable one"),
+    ("invalid authkey", "the auth key is not valid", "check the key, or make a new one"),
     ("invalid pre auth key", "the auth key is not valid", "check the key, or make a new one"),
     ("API key does not exist", "the auth key is not valid", "check the key, or make a new one"),
     ("not permitted", "the tags are not permitted for this key", "check --advertise-tags and the policy's tagOwners"),
@@ -373,7 +385,7 @@ def refusal(words: str) -> TsenvError:
 
 def login_error(state: str, shown: str, trouble: str, wanted: Wanted) -> TsenvError:
     """Why the daemon was not Running in time."""
-    server = wanted.options.login_server or "the control server"
+    server = wanted.options.login_server or doctor.DEFAULT_SERVER
     limit = f"within {wanted.timeout:g} s"
     if state == "NeedsMachineAuth":
         return TsenvError(f"this machine was not approved {limit}", "ask an admin of the tailnet, then: tsenv up")
@@ -381,9 +393,12 @@ def login_error(state: str, shown: str, trouble: str, wanted: Wanted) -> TsenvEr
         return TsenvError(f"nobody logged in {limit}", "tsenv up --timeout SECONDS, or use an auth key")
     if any(part.lower() in trouble.lower() for part, _, _ in REFUSALS):
         return refusal(trouble)
+    found = doctor.control(server, ASK_SECONDS)[0]
+    if found.state == doctor.FAIL:
+        return TsenvError(found.says, found.fix)  # tailscaled tries for ever and does not say why
     if trouble:
-        return TsenvError(f"{server} did not let us in {limit}: {trouble}", "is the URL right, and does curl reach it?")
-    return TsenvError(f"{server} did not answer {limit} (state {state or 'unknown'})", "tsenv logs --tailscaled")
+        return TsenvError(f"{server} did not let us in {limit}: {trouble}", "tsenv logs --tailscaled")
+    return TsenvError(f"{server} answers, but did not let us in {limit}", "try again, or: tsenv logs --tailscaled")
 
 
 def qr(url: str) -> str:

@@ -10,6 +10,8 @@ import os
 import platform
 import shutil
 import socket
+import sys
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -18,6 +20,7 @@ from tsenv.errors import TsenvError
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 DEFAULT_SERVER = "https://controlplane.tailscale.com"
+KEY_PATH = "/key?v=130"  # both tailscale.com and headscale answer there, without an account
 
 # pidfd_open(2) came with 5.3; what else is new we fall back from.
 OLDEST_KERNEL = (5, 3)
@@ -25,6 +28,7 @@ OLDEST_KERNEL = (5, 3)
 OLDEST_TAILSCALE = (1, 50)
 # Every option of pasta that tsenv passes (namespace.pasta_argv, attach_argv).
 PASTA_OPTIONS = ("--config-net", "--quiet", "--no-map-gw", "--dns-forward", "--foreground", "--userns", "--netns")
+TRIAL_SECONDS = 10.0
 CLOCK_WARN, CLOCK_FAIL = 60, 3600  # seconds; certificates and keys are dated to the hour at best
 OCI_FLAGS = {
     "docker": "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
@@ -326,6 +330,8 @@ def _namespace(host: Host) -> Check:
         base = paths.private_dir(paths.runtime_base())
         folder = os.path.join(base, f".doctor-{os.getpid()}")  # no session's name begins with a dot
         namespace.seed(folder, namespace.resolvers())
+        with open(os.path.join(folder, "tailscale"), "w", encoding="utf-8"):
+            pass  # what would cover the tailscale binary
     except (TsenvError, OSError) as error:
         return Check("namespace", FAIL, f"no directory to work in: {error}", "df -h; ls -ld $XDG_RUNTIME_DIR")
     try:
@@ -347,7 +353,7 @@ def _namespace(host: Host) -> Check:
 
 def _made(folder: str) -> tuple[str, str]:
     """(the kind of layer over /etc, "") or ("", the reason) of a trial in `folder`."""
-    from tsenv import namespace, supervisor, tools
+    from tsenv import namespace, tools
 
     try:
         found = tools.Tools.find()
@@ -362,7 +368,7 @@ def _made(folder: str) -> tuple[str, str]:
     )
     theirs.close()
     try:
-        holder = supervisor._sender(ours, supervisor.START_SECONDS)  # noqa: SLF001 - the very same step
+        holder = _writer(ours)
         if not holder:
             os.close(writer)
             writer = -1
@@ -385,12 +391,12 @@ def _made(folder: str) -> tuple[str, str]:
 
 
 def _anchored(argv: list[str], lifeline: int) -> tuple[str, str]:
-    from tsenv import supervisor, tools
+    from tsenv import tools
 
     out, write = os.pipe()
     child = tools.start(argv, stdin=lifeline, stdout=write, stderr=write, cwd="/")
     os.close(write)
-    words = supervisor._line(out, supervisor.START_SECONDS).split()  # noqa: SLF001 - the very same step
+    words = _line(out).split()
     os.close(out)
     if words[:1] != ["ready"]:
         child.kill()
@@ -399,6 +405,29 @@ def _anchored(argv: list[str], lifeline: int) -> tuple[str, str]:
             " ".join(words[1:] if words[:1] == ["failed"] else words) or "no answer"
         )
     return words[2], ""
+
+
+def _writer(channel: socket.socket) -> int:
+    """The pid, as we see it, of who writes to `channel` first; 0 when nobody does. The kernel fills it in."""
+    channel.settimeout(TRIAL_SECONDS)
+    with contextlib.suppress(OSError):
+        data, ancillary, _, _ = channel.recvmsg(1, socket.CMSG_SPACE(12))
+        for level, kind, value in ancillary:
+            if data and level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+                return int.from_bytes(value[:4], sys.byteorder)
+    return 0
+
+
+def _line(fd: int) -> str:
+    """One line, or what came before the end or the deadline."""
+    import select
+
+    deadline, data = time.monotonic() + TRIAL_SECONDS, b""
+    while not data.endswith(b"\n") and select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if not (chunk := os.read(fd, 4096)):
+            break
+        data += chunk
+    return data.decode(errors="replace")
 
 
 def _selinux(host: Host) -> Check | None:
@@ -520,42 +549,57 @@ def _resolvers() -> Check:
 def network(server: str = "") -> Iterator[Check]:
     """Whether the control server answers, what time it has, and whether UDP leaves."""
     server = server or DEFAULT_SERVER
-    control, date = _control(server)
-    yield control
+    found, date = control(server)
+    yield found
     if date:
         yield _clock(date)
     yield _udp(server)
 
 
-def _control(server: str) -> tuple[Check, str]:
-    """The check and the server's Date header."""
-    import ssl
+def control(server: str, seconds: float = 5.0) -> tuple[Check, str]:
+    """The check of a control server, and its Date header. Proxies of the environment are used, as tailscaled does."""
+    import http.client
     import urllib.error
     import urllib.request
 
+    # The resolver's own patience (5 s and more a server) is not ours; glibc reads this at its first lookup.
+    os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
+    fix = f"is the URL right? curl -v {server}{KEY_PATH}"
     try:
-        # Both tailscale.com and headscale answer there, without an account.
-        with urllib.request.urlopen(f"{server}/key?v=100", timeout=5) as answer:  # noqa: S310 - the scheme was checked
-            return Check("control", OK, f"{server} answers"), answer.headers.get("Date", "")
+        with urllib.request.urlopen(server + KEY_PATH, timeout=seconds) as answer:  # noqa: S310 - the scheme was checked
+            date, good = answer.headers.get("Date", ""), b"publicKey" in answer.read(1 << 16)
     except urllib.error.HTTPError as error:
         says = f"{server} answers, but not as a control server does (HTTP {error.code})"
-        return Check("control", FAIL, says, "is --login-server right?"), error.headers.get("Date", "")
+        return Check("control", FAIL, says, fix), error.headers.get("Date", "")
+    except http.client.HTTPException:
+        return Check("control", FAIL, f"{server} answers, but not as a control server does (no HTTP)", fix), ""
     except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, ssl.SSLCertVerificationError) and "not yet valid" in str(reason):
-            return Check(
-                "clock",
-                FAIL,
-                "the clock of this machine is wrong (certificate is not yet valid)",
-                "sudo timedatectl set-ntp true",
-            ), ""
-        words = getattr(reason, "strerror", None) or reason
-        return Check("control", FAIL, f"{server} cannot be reached: {words}", f"curl -v {server}/key?v=100"), ""
+        return _unreachable(server, error, fix), ""
+    if not good:
+        return Check("control", FAIL, f"{server} answers, but not as a control server does (no key)", fix), date
+    return Check("control", OK, f"{server} answers"), date
+
+
+def _unreachable(server: str, error: Exception, fix: str) -> Check:
+    """What an exception of urlopen means. Only those of connecting are wrapped: a bare timeout came after that."""
+    import ssl
+    import urllib.parse
+
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, ssl.SSLCertVerificationError) and "not yet valid" in str(reason):
+        says = "the clock of this machine is wrong (certificate is not yet valid)"
+        return Check("clock", FAIL, says, "sudo timedatectl set-ntp true")
+    if isinstance(reason, socket.gaierror):
+        host = urllib.parse.urlsplit(server).hostname
+        return Check("control", FAIL, f"{server} cannot be reached: the name {host} does not resolve", fix)
+    if isinstance(error, TimeoutError):
+        return Check("control", FAIL, f"{server} takes connections, but answers nothing", fix)
+    words = "no answer" if isinstance(reason, TimeoutError) else getattr(reason, "strerror", None) or str(reason)
+    return Check("control", FAIL, f"{server} cannot be reached: {words[:1].lower()}{words[1:]}", fix)
 
 
 def _clock(date: str) -> Check:
     import email.utils
-    import time
 
     try:
         off = time.time() - email.utils.parsedate_to_datetime(date).timestamp()
@@ -574,7 +618,7 @@ def _clock(date: str) -> Check:
 def _udp(server: str) -> Check:
     """A STUN request (RFC 8489) to a relay of the control server's."""
     host, port = stun_server(server)
-    request = b"\x00\x01\x00\x00\x21\x12\xa4\x42" + os.urandom(12)
+    request = _stun_request()
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
@@ -589,6 +633,15 @@ def _udp(server: str) -> Check:
         return Check("udp", WARN, f"UDP not tested: {host}: {error.strerror}")
     says = f"no UDP answer from {host}:{port}: peers may be reachable by relays only, slower"
     return Check("udp", WARN, says, "let UDP out, to port 3478 and to peers' port 41641")
+
+
+def _stun_request() -> bytes:
+    """A binding request as Tailscale's clients send it: its relays answer no other (tailscale.com/net/stun)."""
+    import struct
+    import zlib
+
+    words = struct.pack("!HHI12s", 1, 20, 0x2112A442, os.urandom(12)) + struct.pack("!HH8s", 0x8022, 8, b"tailnode")
+    return words + struct.pack("!HHI", 0x8028, 4, zlib.crc32(words) ^ 0x5354554E)
 
 
 def stun_server(server: str) -> tuple[str, int]:

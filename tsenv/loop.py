@@ -30,7 +30,7 @@ class Loop:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._timers: list[Timer] = []
-        self._running = False
+        self._stopped = False
 
     def watch(self, fd: int, call: Callable[[], None]) -> None:
         """Call `call` whenever `fd` is readable."""
@@ -77,14 +77,13 @@ class Loop:
         self._wakeup = reader  # kept open as long as the loop
 
     def run(self) -> None:
-        """Until `stop`."""
-        self._running = True
-        while self._running:
+        """Until `stop`, which may have been called already, by a callback of a `step`."""
+        while not self._stopped:
             self.step()
 
     def stop(self) -> None:
         """Let `run` return after the current callback."""
-        self._running = False
+        self._stopped = True
 
     def step(self, limit: float | None = None) -> None:
         """Wait for one batch of events, at most `limit` seconds, and handle it."""

@@ -15,6 +15,7 @@ import array
 import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -25,7 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from tsenv import daemon, namespace, paths, scrub, session, tools, underlay
+from tsenv import daemon, hostnet, namespace, paths, scrub, session, tools, underlay
 from tsenv.errors import TsenvError
 from tsenv.logs import Log
 from tsenv.loop import Loop, Timer
@@ -33,6 +34,7 @@ from tsenv.session import Process, Session
 
 START_SECONDS = 10.0  # for pasta, for the anchor and for tailscaled's socket, each
 LOGOUT_SECONDS = 10.0
+SETTLE_SECONDS = 1.0  # a network that changes does so in several steps
 END_SECONDS = 5.0
 BACKOFF_FIRST, BACKOFF_MOST, BACKOFF_RESET = 0.1, 5.0, 60.0
 
@@ -115,6 +117,8 @@ class Supervisor:
         self.swap: underlay.SocketSwap | None = None
         self.bus: daemon.Bus | None = None
         self.refresh: Timer | None = None
+        self.host = hostnet.watch()
+        self.rebind: Timer | None = None
         self.stopping = False
         self.ready = False
 
@@ -125,6 +129,7 @@ class Supervisor:
         self.loop.signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, call=lambda: self.stop("told to end"))
         assert self.channel is not None  # noqa: S101 - for the type
         self.loop.watch(self.channel.fileno(), self._message)
+        self.loop.watch(self.host.fileno(), self._network_changed)
         self.session.pids["supervisor"] = Process.of(os.getpid())
         try:
             self._tell(phase="namespace")
@@ -149,11 +154,19 @@ class Supervisor:
         # pasta starts its command when interfaces and routes are there, so the holder's word means both.
         self._spawn(self.pasta, argv, stdin=self.lifeline, stdout=theirs.fileno())
         theirs.close()
-        holder = _sender(ours, START_SECONDS)
+        holder = _sender(ours, START_SECONDS) if self._heard_from(ours.fileno()) else 0
         ours.close()
         if not holder:
             raise TsenvError("pasta could not make a network namespace", self._tail("pasta") or "tsenv doctor")
         self._start_anchor(holder)
+
+    def _heard_from(self, fd: int) -> bool:
+        """Wait until `fd` is readable; False when it does not get so in time. TsenvError when `up` goes away."""
+        assert self.channel is not None  # noqa: S101 - for the type
+        ready = select.select([fd, self.channel.fileno()], [], [], START_SECONDS)[0]
+        if self.channel.fileno() in ready:
+            raise TsenvError("`tsenv up` went away")
+        return bool(ready)
 
     def _pasta_argv(self) -> list[str]:
         options = self.session.options
@@ -168,7 +181,7 @@ class Supervisor:
         reader, writer = os.pipe()
         child = tools.start(argv, stdin=self.lifeline, stdout=writer, stderr=self.log.fileno(), cwd="/")
         os.close(writer)
-        words = _line(reader, START_SECONDS).split()
+        words = _line(reader, START_SECONDS).split() if self._heard_from(reader) else []
         os.close(reader)
         if words[:1] != ["ready"]:
             why = " ".join(words[1:]) or self._tail("supervisor") or "no answer"
@@ -359,11 +372,46 @@ class Supervisor:
         if self.ready and self.refresh is None and (notice.get("NetMap") or notice.get("PeersChanged")):
             self.refresh = self.loop.after(0.5, self._refresh_peers)
 
+    def _ask(self, method: str, path: str, then: Callable[[bytes], None] = lambda _: None) -> None:
+        """A request to tailscaled, answered later: it may need a socket of us before it can answer."""
+        try:
+            answer = daemon.LocalAPI(self.session.dir).ask(method, path)
+        except OSError:
+            return  # it has died, and will be started again
+
+        def read() -> None:
+            body: bytes | None = b""
+            with contextlib.suppress(OSError, TsenvError):
+                body = answer.read()
+            if body is None:
+                return
+            self.loop.unwatch(answer.fileno())
+            answer.close()
+            if body:
+                then(body)
+
+        self.loop.watch(answer.fileno(), read)
+
+    def _network_changed(self) -> None:
+        """The host has other addresses or routes. tailscaled sees only the session's, so it is told to look anew."""
+        hostnet.drain(self.host)
+        if self.rebind is None and self.ready:
+            self.rebind = self.loop.after(SETTLE_SECONDS, self._rebind)
+
+    def _rebind(self) -> None:
+        self.rebind = None
+        self.log.event("the host's network has changed: tailscaled looks for its way anew")
+        for action in ("rebind", "restun", "break-tcp-conns"):  # the last: control and DERP
+            self._ask("POST", f"debug?action={action}")
+
     def _refresh_peers(self) -> None:
         self.refresh = None
+        self._ask("GET", "status", self._write_peers)
+
+    def _write_peers(self, body: bytes) -> None:
         try:
-            status = daemon.LocalAPI(self.session.dir).status()
-        except (OSError, TsenvError, ValueError):
+            status = daemon.Status.parse(json.loads(body))
+        except ValueError:
             return
         # Only what may stand in a host name: this file is read by completions (PAINS 2.1).
         hosts = {name for peer in status.peers for name in (peer.name, peer.dns_name) if _is_host(name)}
@@ -593,8 +641,6 @@ def _sender(channel: socket.socket, seconds: float) -> int:
 
 def _line(fd: int, seconds: float) -> str:
     """One line from `fd`, or what came before it was closed or `seconds` were over."""
-    import select
-
     deadline, data = time.monotonic() + seconds, b""
     while not data.endswith(b"\n") and select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
         chunk = os.read(fd, 4096)
