@@ -11,16 +11,16 @@ refuse() {
 
 # Field 22 of /proc/PID/stat is the start time. The fields are counted after the ')' that ends the command's name.
 started() {
-    started=${20-}
+    __tsenv_started=${20-}
 }
 
-IFS=' '
-line=
-{ read -r line </proc/@ANCHOR@/stat; } 2>/dev/null
+# Every variable is __tsenv_*: a plain name would take away a variable that the caller exports.
+__tsenv_line=
+{ read -r __tsenv_line </proc/@ANCHOR@/stat; } 2>/dev/null
 # shellcheck disable=SC2086 # the fields are words
-started ${line##*)}
+started ${__tsenv_line##*)}
 # A reused pid must never be joined.
-if [ "$started" != @STARTED@ ]; then
+if [ "$__tsenv_started" != @STARTED@ ]; then
     refuse @GONE@ @AGAIN@
 fi
 if [ "$#" -eq 0 ]; then
@@ -32,18 +32,18 @@ TSENV_SESSION=@NAME@
 export TSENV_SESSION
 
 # Inside, no shim may run: the folders of shims leave PATH (a plain loop; an empty entry means the working directory).
-rest=$PATH:
-clean=
-while [ -n "$rest" ]; do
-    entry=${rest%%:*}
-    rest=${rest#*:}
-    case $entry in
+__tsenv_rest=$PATH:
+__tsenv_clean=
+while [ -n "$__tsenv_rest" ]; do
+    __tsenv_entry=${__tsenv_rest%%:*}
+    __tsenv_rest=${__tsenv_rest#*:}
+    case $__tsenv_entry in
         @SHIMS@/*/bin) ;;
-        *) clean=$clean:$entry ;;
+        *) __tsenv_clean=$__tsenv_clean:$__tsenv_entry ;;
     esac
 done
-PATH=${clean#:}
-unset IFS line started rest clean entry
+PATH=${__tsenv_clean#:}
+unset __tsenv_line __tsenv_started __tsenv_rest __tsenv_clean __tsenv_entry
 
 # Already inside? Then the namespaces are right and cannot be entered again. `inner` can be looked at from both sides.
 if [ /proc/self/ns/net -ef /proc/@INNER@/ns/net ]; then
