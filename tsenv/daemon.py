@@ -162,10 +162,11 @@ class LocalAPI:
     def get(self, path: str, timeout: float = 5.0) -> Any:
         """The JSON at /localapi/v0/`path`; OSError when the daemon does not answer, TsenvError when it refuses."""
         with self._connect(f"GET /localapi/v0/{path}", timeout) as connection, connection.makefile("rb") as answer:
-            head, _, body = answer.read().partition(b"\r\n\r\n")
-        if b" 200 " not in head.partition(b"\r\n")[0] + b" ":
-            raise TsenvError(f"tailscaled refused {path}: {clean(body.decode(errors='replace').strip())}")
-        return json.loads(body)
+            return json.loads(_body(path, answer.read()))
+
+    def ask(self, method: str, path: str) -> "Answer":
+        """Send a request and do not wait: the supervisor must serve tailscaled's sockets meanwhile."""
+        return Answer(path, self._connect(f"{method} /localapi/v0/{path}", 1.0))
 
     def status(self, *, peers: bool = True) -> Status:
         """The daemon's status; OSError when it does not answer."""
@@ -174,6 +175,38 @@ class LocalAPI:
     def watch(self) -> "Bus":
         """The stream of changes; the first message tells the present state."""
         return Bus(self._connect(f"GET /localapi/v0/watch-ipn-bus?mask={WATCH_MASK}", 5.0))
+
+
+def _body(path: str, answer: bytes) -> bytes:
+    """The body of an HTTP answer; TsenvError unless its status is 200."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if head.split(b" ", 2)[1:2] != [b"200"]:
+        raise TsenvError(f"tailscaled refused {path}: {clean(body.decode(errors='replace').strip())}")
+    return body
+
+
+class Answer:
+    """An answer that is still to come."""
+
+    def __init__(self, path: str, connection: socket.socket) -> None:
+        self._path = path
+        self._connection = connection
+        self._connection.setblocking(False)
+        self._data = b""
+
+    def fileno(self) -> int:
+        """For select."""
+        return self._connection.fileno()
+
+    def read(self) -> bytes | None:
+        """Take what has come; the body when that was all, else None. OSError, TsenvError as for `get`."""
+        chunk = self._connection.recv(1 << 16)
+        self._data += chunk
+        return None if chunk else _body(self._path, self._data)
+
+    def close(self) -> None:
+        """No interest any more."""
+        self._connection.close()
 
 
 class Bus:
