@@ -54,11 +54,13 @@ def execute(given: "str | None", words: "list[str]") -> "NoReturn":
         from tsenv import session
 
         session.usable(name)  # says what is the matter
-    check_command(words[0])
+    program = check_command(words[0])
     try:
-        os.getcwd()
+        cwd = os.getcwd()
     except FileNotFoundError:
-        _execute_nowhere(name, words)
+        cwd = ""
+    if not cwd or not all(v.isascii() and v.isidentifier() for v in os.environ):
+        _execute_without_shell(name, program, words, cwd)
     join(folder, words)
 
 
@@ -67,8 +69,8 @@ def join(folder: str, words: "list[str]") -> "NoReturn":
     become("/bin/sh", ["sh", os.path.join(folder, "join"), *words])
 
 
-def check_command(command: str) -> None:
-    """A message of ours, where nsenter's would be about nsenter."""
+def check_command(command: str) -> str:
+    """The file that `command` means; a message of ours, where nsenter's would be about nsenter."""
     if "/" in command:
         candidates = [command]
     else:
@@ -76,12 +78,18 @@ def check_command(command: str) -> None:
     found = [path for path in candidates if os.path.exists(path)]
     if not found:
         raise TsenvError(f"{command}: command not found", "", NOT_FOUND)
-    if not any(os.access(path, os.X_OK) and not os.path.isdir(path) for path in found):
-        raise TsenvError(f"{found[0]}: not an executable file", f"ls -ld {found[0]}", CANNOT_RUN)
+    for path in found:
+        if os.access(path, os.X_OK) and not os.path.isdir(path):
+            return path
+    raise TsenvError(f"{found[0]}: not an executable file", f"ls -ld {found[0]}", CANNOT_RUN)
 
 
-def _execute_nowhere(name: str, words: "list[str]") -> "NoReturn":
-    """From a deleted directory: no shell, since each complains of it, and a directory without a path to enter."""
+def _execute_without_shell(name: str, program: str, words: "list[str]", cwd: str) -> "NoReturn":
+    """As `join` does it, where no shell may stand between.
+
+    Each complains of a directory that was deleted (`cwd` is "" then), and dash drops all variables that no shell could
+    have made, such as the functions that bash exports.
+    """
     from tsenv import namespace, session, tools
 
     found = session.usable(name)
@@ -89,5 +97,11 @@ def _execute_nowhere(name: str, words: "list[str]") -> "NoReturn":
     base = paths.state_base()
     folders = environment.get("PATH", os.defpath).split(":")
     environment["PATH"] = ":".join(f for f in folders if not (f.startswith(f"{base}/") and f.endswith("/bin")))
-    argv = namespace.join_argv(found.pids["anchor"].pid, found.pids["inner"].pid, "--wd=.")
-    become(tools.find("nsenter"), [*argv, *words], environment)
+    if os.stat("/proc/self/ns/net").st_ino == found.netns:
+        become(program, words, environment)
+    anchor = found.pids["anchor"].pid
+    if not os.access(f"/proc/{anchor}/ns/user", os.R_OK):
+        raise TsenvError(*namespace.foreign(name))
+    # A directory without a path is entered by descriptor; it then belongs to the mount namespace outside.
+    workdir = f"--wdns={cwd}" if cwd and namespace.has_wdns(found) else "--wd=."
+    become(tools.find("nsenter"), [*namespace.join_argv(anchor, found.pids["inner"].pid, workdir), *words], environment)

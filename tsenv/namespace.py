@@ -114,11 +114,25 @@ def join_script(session: Session, *, wdns: bool) -> str:
         "SHIMS": shlex.quote(paths.state_base()),
         "GONE": shlex.quote(f"session '{name}' has ended"),
         "AGAIN": shlex.quote(up),
-        "FOREIGN": shlex.quote(f"session '{name}' cannot be joined from in here (another session?)"),
-        "LEAVE": shlex.quote("leave the inner session first, or open another terminal"),
+        "FOREIGN": shlex.quote(foreign(name)[0]),
+        "LEAVE": shlex.quote(foreign(name)[1]),
         "JOIN": shlex.join(argv).replace("@WD@", '--wdns="$PWD"' if wdns else '"$PWD"'),
     }
     return fill("shell/join.sh", values)
+
+
+def foreign(name: str) -> tuple[str, str]:
+    """Message and hint where a session cannot be joined from inside another."""
+    return (
+        f"session '{name}' cannot be joined from in here (another session?)",
+        "leave the inner session first, or open another terminal",
+    )
+
+
+def has_wdns(session: Session) -> bool:
+    """Whether nsenter has --wdns, as `up` has found out."""
+    with open(session.file("join"), encoding="utf-8") as file:
+        return "--wdns=" in file.read()
 
 
 def fill(template: str, values: dict[str, str]) -> str:
