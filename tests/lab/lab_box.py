@@ -229,6 +229,8 @@ def free_octet(octet: int) -> None:
 def remove_box(box: Box) -> None:
     """End what runs in a computer's network, and remove it."""
     lab_state.retire(lab_state.residents([box.netns]))
+    # By itself: the kernel removes a deleted namespace's links some time later, and the name is needed again.
+    lab_state.sh("ip", "-n", "tsl-net", "link", "del", box.port)
     lab_state.sh("ip", "netns", "del", box.netns)
     shutil.rmtree(FOLDER / "boxes" / box.name, ignore_errors=True)
     with lab_state.edited() as state:
