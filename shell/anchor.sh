@@ -107,9 +107,14 @@ echo "ready $inner $kind"
 exec >/dev/null 2>&1
 read -r _ <&3 || true
 
-# The supervisor is gone: nothing of the session may run on. Every other process in this network namespace ends.
-for proc in /proc/[0-9]*; do
-    if [ "$proc" != "/proc/$$" ] && [ "$proc/ns/net" -ef "/proc/$$/ns/net" ]; then
-        kill -KILL "${proc#/proc/}" || true
-    fi
+# The supervisor is gone: nothing of the session may run on. Every other process in this network namespace ends. Again
+# until there is none, for some may be forking; not for ever, for one that is stuck in the kernel ends later.
+rounds=0 left=1
+while [ "$left" ] && [ "$rounds" -lt 50 ]; do
+    rounds=$((rounds + 1)) left=
+    for proc in /proc/[0-9]*; do
+        if [ "$proc" != "/proc/$$" ] && [ "$proc/ns/net" -ef "/proc/$$/ns/net" ]; then
+            kill -KILL "${proc#/proc/}" && left=1
+        fi
+    done
 done

@@ -15,7 +15,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
 from tsenv import daemon, doctor, namespace, paths, session, supervisor
@@ -43,7 +43,7 @@ class Wanted:
     """What `up` was asked for, beside what shapes the session."""
 
     options: Options
-    key: str = ""
+    key: str = field(default="", repr=False)  # no traceback and no log may show it
     timeout: float = 60.0
     wait_for: tuple[str, ...] = ()
     until: float | None = None

@@ -10,6 +10,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+CLOCK_BOOTTIME = 7  # linux/time.h
+
+
+def _boottime_timer(seconds: float) -> int:
+    """A file that is readable `seconds` from now by a clock that neither stops in suspend nor jumps."""
+    import ctypes
+
+    class Spec(ctypes.Structure):
+        _fields_ = [(name, ctypes.c_long) for name in ("every_s", "every_ns", "first_s", "first_ns")]
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = int(libc.timerfd_create(CLOCK_BOOTTIME, os.O_CLOEXEC | os.O_NONBLOCK))
+    whole = max(0, int(seconds))
+    rest = int((max(0.0, seconds) - whole) * 1e9)
+    if fd < 0 or libc.timerfd_settime(fd, 0, ctypes.byref(Spec(0, 0, whole, rest or 1)), None) < 0:
+        raise OSError(ctypes.get_errno(), "no timer")
+    return fd
+
 
 @dataclass(order=True)
 class Timer:
@@ -45,6 +63,17 @@ class Loop:
         timer = Timer(time.monotonic() + seconds, call)
         heapq.heappush(self._timers, timer)
         return timer
+
+    def at(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call `call` once, `seconds` from now, suspended or not: `after` counts only the time awake."""
+        fd = _boottime_timer(seconds)
+
+        def fired() -> None:
+            self.unwatch(fd)
+            os.close(fd)
+            call()
+
+        self.watch(fd, fired)
 
     def child(self, child: Any, call: Callable[[int], None]) -> None:
         """Call `call` with the exit status (negative: the signal) when `child`, a Popen, has ended; it is reaped then.

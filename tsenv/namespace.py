@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from tsenv import paths
 from tsenv.errors import USAGE, TsenvError
 from tsenv.scrub import SECRETS
-from tsenv.session import Session, replace
+from tsenv.session import Process, Session, replace
 from tsenv.tools import find
 
 # Where a resolver of the host that listens on loopback only is found from inside: pasta takes queries to this
@@ -51,6 +51,15 @@ def _forward(flag: str, specs: list[str]) -> list[str]:
 def holder_argv() -> list[str]:
     """What pasta starts: says that it lives, then blocks on the lifeline. Only /bin and /usr/bin (AppArmor)."""
     return ["/bin/sh", "-c", "echo; exec /bin/cat >/dev/null"]
+
+
+def watcher_argv(watched: Process) -> list[str]:
+    """Ends `watched` when stdin, the lifeline, ends; a process of another start time has only inherited its pid."""
+    script = (
+        'read -r _; { read -r line <"/proc/$1/stat"; } 2>/dev/null || exit 0; '
+        'pid=$1 start=$2; set -- ${line##*)}; [ "${20}" != "$start" ] || kill -KILL "$pid"'
+    )
+    return ["/bin/sh", "-c", script, "sh", str(watched.pid), str(watched.start)]
 
 
 def attach_argv(anchor: int) -> list[str]:
@@ -112,7 +121,7 @@ def join_script(session: Session, *, wdns: bool) -> str:
         "INNER": str(inner.pid),
         "SECRETS": " ".join(SECRETS),
         "SHIMS": shlex.quote(paths.state_base()),
-        "GONE": shlex.quote(f"session '{name}' has ended"),
+        "GONE": shlex.quote(f"session '{name}' has died: its supervisor or its anchor was killed"),
         "AGAIN": shlex.quote(up),
         "FOREIGN": shlex.quote(foreign(name)[0]),
         "LEAVE": shlex.quote(foreign(name)[1]),

@@ -225,11 +225,23 @@ def usable(name: str) -> Session:
         {
             "starting": f"session '{name}' is still going up",
             "stopping": f"session '{name}' is going down",
-            "dead": f"session '{name}' has died (its processes are gone)",
+            "dead": f"session '{name}' has died: {cause_of_death(name)}",
             "half-made": f"session '{name}' was never finished",
         }.get(now, f"no session '{name}' is up"),
         up,
     )
+
+
+def cause_of_death(name: str) -> str:
+    """What ended a session that left its directory behind."""
+    found = load(name)
+    if found is None:
+        return "its record is gone"
+    with open("/proc/stat", encoding="ascii") as file:
+        booted = next(float(line.split()[1]) for line in file if line.startswith("btime "))
+    if 0 < found.since < booted:
+        return "the machine was restarted"
+    return f"its {'anchor' if found.alive('supervisor') else 'supervisor'} was killed"
 
 
 def names() -> list[str]:

@@ -34,6 +34,8 @@ from tsenv.session import Process, Session
 
 START_SECONDS = 10.0  # for pasta, for the anchor and for tailscaled's socket, each
 LOGOUT_SECONDS = 10.0
+HURRIED_LOGOUT_SECONDS = 0.6
+SWEEPS = 20  # over what runs inside at the end
 SETTLE_SECONDS = 1.0  # a network that changes does so in several steps
 END_SECONDS = 5.0
 BACKOFF_FIRST, BACKOFF_MOST, BACKOFF_RESET = 0.1, 5.0, 60.0
@@ -87,6 +89,7 @@ def _become(record: Session, found: tools.Tools, resolvers: namespace.Resolvers,
     os.chdir("/")
     os.umask(0o077)
     scrub.no_core()
+    scrub.keep_private()
     scrub.rename_process(f"tsenv-supervisor {record.name}")
     try:
         Supervisor(record, found, resolvers, socket.socket(fileno=fd), log).run()
@@ -119,6 +122,10 @@ class Supervisor:
         self.refresh: Timer | None = None
         self.host = hostnet.watch()
         self.rebind: Timer | None = None
+        self.guard = Watcher(record.dir, Watcher.GONE)
+        self.socket: int | None = None  # tailscaled's, as a file of ours: it serves also when its name is gone
+        self.troubles: dict[str, str] = {}
+        self.watcher: Any = None
         self.stopping = False
         self.ready = False
 
@@ -130,6 +137,7 @@ class Supervisor:
         assert self.channel is not None  # noqa: S101 - for the type
         self.loop.watch(self.channel.fileno(), self._message)
         self.loop.watch(self.host.fileno(), self._network_changed)
+        self.loop.watch(self.guard.fileno(), self._look_after_directory)
         self.session.pids["supervisor"] = Process.of(os.getpid())
         try:
             self._tell(phase="namespace")
@@ -158,6 +166,7 @@ class Supervisor:
         ours.close()
         if not holder:
             raise TsenvError("pasta could not make a network namespace", self._tail("pasta") or "tsenv doctor")
+        self.session.pids["holder"] = Process.of(holder)
         self._start_anchor(holder)
 
     def _heard_from(self, fd: int) -> bool:
@@ -196,6 +205,8 @@ class Supervisor:
 
     def _start_tailscaled(self) -> None:
         """The daemon, in the anchor's namespaces; under the underlay's filter where that is wanted and works."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.session.file(daemon.SOCKET))  # a killed one's; its successor's is to be waited for
         os.makedirs(self.state, mode=0o700, exist_ok=True)
         argv = daemon.tailscaled_argv(self.tools.tailscaled, self.session.dir, self.state, self.session.port)
         if self.session.underlay != "pasta":
@@ -263,7 +274,7 @@ class Supervisor:
             self.loop.watch(watcher.fileno(), watcher.drain)
             try:
                 while not self._open_bus():
-                    if self.tailscaled.ended or self.stopping or time.monotonic() > deadline:
+                    if self.tailscaled.ended or time.monotonic() > deadline:
                         why = self._tail("tailscaled") or "tsenv logs --tailscaled"
                         raise TsenvError("tailscaled did not start", why)
                     # Between bind and listen the socket refuses: then there is no event to wait for.
@@ -322,7 +333,7 @@ class Supervisor:
         if self.session.with_pid:
             self._bind_to(self.session.with_pid)
         if self.session.until is not None:
-            self.loop.after(self.session.until - time.time(), lambda: self.stop("its time is over"))
+            self.loop.at(self.session.until - time.time(), lambda: self.stop("its time is over"))
         self._refresh_peers()
         self._save()
         session.replace(self.session.file(session.READY), f"{self.session.since:.0f}\n")
@@ -352,7 +363,14 @@ class Supervisor:
         except OSError:
             return False
         self.loop.watch(self.bus.fileno(), self._news)
+        self._let_go_of_socket()
+        self.socket = os.open(self.session.file(daemon.SOCKET), os.O_PATH | os.O_CLOEXEC)
         return True
+
+    def _let_go_of_socket(self) -> None:
+        if self.socket is not None:
+            os.close(self.socket)
+            self.socket = None
 
     def _close_bus(self) -> None:
         if self.bus is not None:
@@ -367,8 +385,10 @@ class Supervisor:
     def _notified(self, notice: dict[str, Any]) -> None:
         """A change of state shows in `degraded`; peers that came or went, in the file that completions read."""
         state = daemon.state_name(notice.get("State"))
-        if state and self.ready and not self.stopping:
-            self._degrade("" if state == "Running" else f"tailscaled is in state {state}")
+        # A daemon that was started again goes through these before it is what it was.
+        passing = state in ("NoState", "Starting") and self.troubles.get("tailscaled")
+        if state and self.ready and not self.stopping and not passing:
+            self._trouble("tailscaled", "" if state == "Running" else self._meaning(state))
         if self.ready and self.refresh is None and (notice.get("NetMap") or notice.get("PeersChanged")):
             self.refresh = self.loop.after(0.5, self._refresh_peers)
 
@@ -417,15 +437,48 @@ class Supervisor:
         hosts = {name for peer in status.peers for name in (peer.name, peer.dns_name) if _is_host(name)}
         session.replace(self.session.file("peers"), "".join(f"{host}\n" for host in sorted(hosts)))
 
-    def _degrade(self, why: str) -> None:
-        if why != self.session.degraded:
-            self.session.degraded = why
-            self.log.event(why or "all is well again")
+    def _meaning(self, state: str) -> str:
+        """A state of tailscaled, and what to do about it."""
+        again = f"tsenv -n {self.session.name}"
+        return {
+            "NeedsLogin": "the node is logged out (its key has expired, or the control server has forgotten it): "
+            f"{again} down, then up with a new key",
+            "NeedsMachineAuth": "the node waits for the approval of an admin",
+            "Stopped": f"tailscale was told to stop: {again} tailscale up",
+        }.get(state, f"tailscaled is in state {state}")
+
+    def _trouble(self, about: str, why: str) -> None:
+        """Something is wrong, or with an empty `why` right again; all that is wrong makes `degraded`."""
+        self.troubles[about] = why
+        now = "; ".join(filter(None, self.troubles.values()))
+        if now != self.session.degraded:
+            self.session.degraded = now
+            self.log.event(now or "all is well again")
             self._save()
 
     def _save(self) -> None:
-        with contextlib.suppress(OSError):  # a full disk or a removed directory: the session itself goes on
-            self.session.save()
+        with contextlib.suppress(OSError):  # a full disk: the session itself goes on
+            if not self.stopping:
+                self.session.save()
+
+    def _look_after_directory(self) -> None:
+        """Something was removed from the session directory. Without it nobody can join, or end, the session."""
+        self.guard.drain()
+        if self.ready and not self.stopping and not self._is_whole():
+            self.stop("its directory was removed", hurry=True)
+
+    def _is_whole(self) -> bool:
+        return all(os.path.exists(self.session.file(name)) for name in (session.RECORD, session.READY, "join"))
+
+    def _is_ours(self) -> bool:
+        """Whether the directory is (still) this session's: since it was removed another may have been made there."""
+        try:
+            found = session.load(self.session.name)
+        except TsenvError:
+            return False
+        if found is None:
+            return not session.is_locked(self.session.dir)
+        return found.pids.get("supervisor") == self.session.pids["supervisor"]
 
     # --- faults -----------------------------------------------------------------------------------------------------
 
@@ -437,13 +490,14 @@ class Supervisor:
         if part is self.tailscaled:
             self._close_bus()
             self._drop_swap()
+        else:
+            self._end_pastas_own()
         if self.stopping or not self.ready:
             return
         if time.monotonic() - part.began > BACKOFF_RESET:
             part.wait = BACKOFF_FIRST
         self.session.restarts[part.name] = self.session.restarts.get(part.name, 0) + 1
-        self.log.event(f"{part.name} ended ({how(status)}); again in {part.wait:.1f} s")
-        self._degrade(f"{part.name} ended ({how(status)})")
+        self._trouble(part.name, f"{part.name} ended ({how(status)}), again in {part.wait:.1f} s")
         part.timer = self.loop.after(part.wait, lambda: self._restart(part))
         part.wait = min(part.wait * 2, BACKOFF_MOST)
 
@@ -453,68 +507,110 @@ class Supervisor:
         try:
             part.start()
             if part is self.tailscaled:
-                with contextlib.suppress(OSError):
-                    os.unlink(self.session.file(daemon.SOCKET))
                 self._await_daemon()
-            elif not self.tailscaled.ended:
-                self._degrade("")
         except (TsenvError, OSError, underlay.UnderlayUnavailable) as error:
             self.log.event(f"{part.name}: {error}")
-            if part.ended and not self.stopping:
+            self._signal(part, signal.SIGKILL)  # it runs but does not answer: its end starts another
+            if part.ended and not self.stopping and (part.timer is None or not part.timer.live):
                 part.timer = self.loop.after(part.wait, lambda: self._restart(part))
             return
         self.log.event(f"{part.name} runs again")
+        if part is self.pasta:
+            self._trouble(part.name, "")
         self._save()
+
+    def _end_pastas_own(self) -> None:
+        """With a pasta goes its watcher, or the first one's holder, on whose namespaces the anchor has its hands."""
+        if self.watcher is not None:
+            self.watcher.kill()
+        if holder := self.session.pids.pop("holder", None):
+            fd = holder.open()
+            if fd is not None:
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+                os.close(fd)
 
     def _attach_pasta(self) -> None:
         """A new pasta works in the anchor's namespaces. It does not end with them by itself, so it gets a watcher."""
-        anchor = self.session.pids["anchor"].pid
-        argv = [*self._pasta_argv(), *namespace.attach_argv(anchor)]
-        watched = ["/bin/sh", "-c", '"$@" </dev/null & read -r _; kill "$!"; wait', "sh", *argv]
-        self._spawn(self.pasta, watched, stdin=self.lifeline)
+        argv = [*self._pasta_argv(), *namespace.attach_argv(self.session.pids["anchor"].pid)]
+        self._spawn(self.pasta, argv, stdin=-3)
+        self._watch_pasta()
+
+    def _watch_pasta(self) -> None:
+        """A process that ends pasta when the lifeline does. Should it be killed itself, there is another at once."""
+        pasta = self.session.pids["pasta"]
+        self.watcher = tools.start(namespace.watcher_argv(pasta), stdin=self.lifeline, stdout=-3, stderr=-3, cwd="/")
+
+        def ended(_: int) -> None:
+            self.watcher = None
+            if not self.stopping and not self.pasta.ended and self.session.pids["pasta"] == pasta:
+                self._watch_pasta()
+
+        self.loop.child(self.watcher, ended)
 
     def _lost(self, name: str, status: int) -> None:
         if not self.stopping:
             self.log.event(f"{name} ended ({how(status)}): the session is over")
-            self.stop(f"its {name} ended", logout=False)
+            self.stop(f"its {name} ended", hurry=True)
 
     # --- going down -------------------------------------------------------------------------------------------------
 
-    def stop(self, why: str, *, logout: bool = True) -> None:
-        """End the session: log out when ephemeral, then end all parts, then remove its directory."""
+    def stop(self, why: str, *, hurry: bool = False) -> None:
+        """End the session: log out when ephemeral, then end all parts, then remove its directory.
+
+        `hurry`: the session is broken; within a second nothing of it may run.
+        """
         if self.stopping:
             return
         self.stopping = True
         self.log.event(f"going down: {why}")
-        with contextlib.suppress(OSError):
-            os.unlink(self.session.file(session.READY))
+        if self._is_ours():
+            with contextlib.suppress(OSError):
+                os.unlink(self.session.file(session.READY))
         self._end_inside()
-        if not (logout and self.session.options.ephemeral and not self.tailscaled.ended):
-            self._end_parts()
+        if self.session.options.ephemeral and not hurry:
+            self._revive()
+        if not self.session.options.ephemeral or self.tailscaled.ended or self.socket is None:
+            self._end_parts(hurry=hurry)
             return
-        argv = daemon.tailscale_argv(self.tools.tailscale, self.session.dir, "logout")
-        child = tools.start(argv, stdin=-3, stdout=self.log.fileno(), stderr=self.log.fileno(), cwd="/")
-        slow = self.loop.after(LOGOUT_SECONDS, lambda: os.kill(child.pid, signal.SIGKILL))
+        argv = [self.tools.tailscale, f"--socket=/proc/self/fd/{self.socket}", "logout"]
+        files = {"stdin": -3, "stdout": self.log.fileno(), "stderr": self.log.fileno(), "pass_fds": (self.socket,)}
+        child = tools.start(argv, cwd="/", **files)
+        patience = HURRIED_LOGOUT_SECONDS if hurry else LOGOUT_SECONDS
+        slow = self.loop.after(patience, lambda: os.kill(child.pid, signal.SIGKILL))
 
         def logged_out(status: int) -> None:
             slow.cancel()
             if status:
                 self.log.event("could not log out: the node stays in the control server's list until that drops it")
-            self._end_parts()
+            self._end_parts(hurry=hurry)
 
         self.loop.child(child, logged_out)
 
-    def _end_inside(self) -> None:
-        """What still runs inside would only hold the namespaces."""
-        for pid, command in session.processes_inside(self.session):
-            self.log.event(f"ending process {pid} inside: {command[:200]}")
-            for number in (signal.SIGTERM, signal.SIGCONT, signal.SIGKILL):
-                with contextlib.suppress(OSError):
-                    os.kill(pid, number)
+    def _revive(self) -> None:
+        """A daemon that is being started again must be there to log out."""
+        if self.ready and self.bus is None:
+            try:
+                if self.tailscaled.ended:
+                    self._start_tailscaled()
+                self._await_daemon()
+            except (TsenvError, OSError, underlay.UnderlayUnavailable) as error:
+                self.log.event(f"tailscaled: {error}")
 
-    def _end_parts(self) -> None:
+    def _end_inside(self) -> None:
+        """What still runs inside would only hold the namespaces. Twice and more: some may be forking."""
+        for _ in range(SWEEPS):
+            found = session.processes_inside(self.session) if self.session.netns else []
+            for pid, command in found:
+                self.log.event(f"ending process {pid} inside: {daemon.clean(command)[:200]}")
+                for number in (signal.SIGTERM, signal.SIGCONT, signal.SIGKILL):
+                    with contextlib.suppress(OSError):
+                        os.kill(pid, number)
+            if not found:
+                return
+
+    def _end_parts(self, *, hurry: bool) -> None:
         """Tailscaled first, so that it can say goodbye; then the lifeline lets go of all others."""
-        self._signal(self.tailscaled, signal.SIGTERM)
+        self._signal(self.tailscaled, signal.SIGKILL if hurry else signal.SIGTERM)
         deadline = self.loop.after(END_SECONDS, lambda: self._signal(self.tailscaled, signal.SIGKILL))
         while not self.tailscaled.ended:
             self.loop.step()
@@ -526,7 +622,8 @@ class Supervisor:
             self.loop.step()
         deadline.cancel()
         self._await_end("inner", "anchor")
-        remove(self.session.dir)
+        if self._is_ours():
+            remove(self.session.dir)
         self.log.event("down")
         self._hang_up()
         self.loop.stop()
@@ -570,15 +667,17 @@ class Supervisor:
 
 
 class Watcher:
-    """inotify on one directory: readable when a file was made in it or moved there."""
+    """inotify on one directory: readable when a file was made in it or moved there, or as EVENTS say."""
 
-    def __init__(self, folder: str) -> None:
+    MADE = 0x100 | 0x80  # IN_CREATE | IN_MOVED_TO (linux/inotify.h)
+    GONE = 0x200 | 0x40 | 0x400 | 0x800  # IN_DELETE | IN_MOVED_FROM | IN_DELETE_SELF | IN_MOVE_SELF
+
+    def __init__(self, folder: str, events: int = MADE) -> None:
         import ctypes
 
         libc = ctypes.CDLL(None, use_errno=True)
         self._fd: int = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
-        # IN_CREATE | IN_MOVED_TO (linux/inotify.h)
-        if self._fd < 0 or libc.inotify_add_watch(self._fd, os.fsencode(folder), 0x100 | 0x80) < 0:
+        if self._fd < 0 or libc.inotify_add_watch(self._fd, os.fsencode(folder), events) < 0:
             raise OSError(ctypes.get_errno(), f"cannot watch {folder}")
 
     def __enter__(self) -> Self:

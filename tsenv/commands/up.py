@@ -17,7 +17,7 @@ from tsenv.cli import session_argument
 from tsenv.errors import USAGE, TsenvError
 from tsenv.namespace import port_spec
 from tsenv.progress import shown
-from tsenv.scrub import SECRETS
+from tsenv.scrub import SECRETS, keep_private
 from tsenv.session import Options, Session
 
 HELP = "bring a session up"
@@ -151,6 +151,7 @@ def _configured(name: str) -> dict[str, Any]:
 
 def _key(args: argparse.Namespace, said: dict[str, Any]) -> str:
     """The auth key, from where it was given; removed from our environment, so that nobody inherits it."""
+    keep_private()
     environment = [os.environ.pop(name, "") for name in SECRETS][:2]  # TS_AUTHKEY, TS_AUTH_KEY
     if args.auth_key is not None:
         print("tsenv: --auth-key shows the key to everybody here (ps); better: --auth-key-file", file=sys.stderr)
