@@ -41,19 +41,15 @@ def look(machine: Machine) -> dict[str, str]:
     return {what: machine.run(["sh", "-c", script], user="root").stdout for what, script in LOOKS.items()}
 
 
-def strangers(machine: Machine) -> set[str]:
-    """Processes of other users than the lab's in the computer's network or in any that belongs to the lab's user."""
+def strangers(*networks: int) -> set[str]:
+    """Processes of other users than the lab's in these networks (inodes)."""
     user = pwd.getpwnam("tsenv-lab").pw_uid
-    found = []
+    found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            uid, network = folder.stat().st_uid, (folder / "ns/net").stat().st_ino
-            found.append((uid, network, f"{folder.name} {(folder / 'comm').read_text().strip()}"))
-    lab = {folder.stat().st_ino for folder in Path("/run/netns").iterdir()}
-    shared = lab | {Path("/proc/self/ns/net").stat().st_ino}
-    networks = {network for uid, network, _ in found if uid == user} - shared
-    networks.add(Path("/run/netns", machine.netns).stat().st_ino)
-    return {process for uid, network, process in found if network in networks and uid != user}
+            if (folder / "ns/net").stat().st_ino in networks and folder.stat().st_uid != user:
+                found.add(f"{folder.name} {(folder / 'comm').read_text().strip()}")
+    return found
 
 
 @pytest.mark.parametrize("underlay", ["host", "pasta"])
@@ -61,14 +57,16 @@ def test_the_host_is_as_before(new_machine: Callable[[], Machine], new_session: 
     machine = new_machine()
     # The one folder that stays, empty.
     machine.run(["mkdir", "-m", "700", f"/run/user/{pwd.getpwnam('tsenv-lab').pw_uid}/tsenv"], check=True)
-    before, people = look(machine), strangers(machine)
+    home = Path("/run/netns", machine.netns).stat().st_ino
+    before, people = look(machine), strangers(home)
 
     session = new_session("--underlay", underlay, "--accept-routes", on=machine)
     session.exec("curl", "-sS", "http://my-server/", "http://internet.lab.test/", check=True)
     session.exec("ssh", "my-server", "true", check=True)
-    during, crowd = look(machine), strangers(machine)
+    inside = Path(session.status()["netns"]).stat().st_ino
+    during, crowd = look(machine), strangers(home, inside)
     session.tsenv("down", check=True)
-    after, left = look(machine), strangers(machine)
+    after, left = look(machine), strangers(home, inside)
 
     for what in ALWAYS:
         assert during[what] == before[what], what
