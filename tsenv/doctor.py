@@ -9,6 +9,7 @@ import contextlib
 import os
 import platform
 import shutil
+import signal
 import socket
 import sys
 import time
@@ -224,9 +225,9 @@ def refuse() -> None:
 
 def explained(error: TsenvError) -> TsenvError:
     """`error` of an `up` that could not make its namespaces, or what doctor finds to be the reason."""
-    if "tsenv doctor" not in error.hint:
+    if not error.message.startswith(("pasta could not make", "the session's namespaces")):
         return error
-    failed = first_failure(check for check in (_userns(Host()), _apparmor(Host())) if check)
+    failed = first_failure(check for check in (_apparmor(Host()), _userns(Host())) if check)
     return TsenvError(f"{failed.says} ({error.message})", failed.fix) if failed else error
 
 
@@ -362,32 +363,22 @@ def _made(folder: str) -> tuple[str, str]:
     reader, writer = os.pipe()
     ours, theirs = socket.socketpair()
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-    argv = namespace.pasta_argv((), (), dns_forward=False, pasta=found.pasta)
-    pasta = tools.start(
-        [*argv, "--", *namespace.holder_argv()], stdin=reader, stdout=theirs.fileno(), stderr=-1, cwd="/"
-    )
+    argv = [*namespace.pasta_argv((), (), dns_forward=False, pasta=found.pasta), "--", *namespace.holder_argv()]
+    # A group of its own: a pasta that fails late leaves a child that waits for ever (seen with 2023-03, no tun).
+    pasta = tools.start(argv, stdin=reader, stdout=theirs.fileno(), stderr=-1, cwd="/", start_new_session=True)
     theirs.close()
     try:
-        holder = _writer(ours)
-        if not holder:
-            os.close(writer)
-            writer = -1
-            lines = pasta.stderr.read().decode(errors="replace").strip().splitlines()
-            return "", f"pasta cannot make a network namespace{': ' + lines[-1] if lines else ''}"
-        return _anchored(
-            namespace.anchor_argv(
-                holder, folder, os.path.join(paths.state_base(), os.path.basename(folder)), found.tailscale, []
-            ),
-            reader,
-        )
+        state = os.path.join(paths.state_base(), os.path.basename(folder))
+        if holder := _writer(ours, pasta.pid):
+            return _anchored(namespace.anchor_argv(holder, folder, state, found.tailscale, []), reader)
     finally:
-        if writer >= 0:
-            os.close(writer)  # the lifeline: anchor, inner and holder end
+        os.close(writer)  # the lifeline: anchor, inner and holder end
         os.close(reader)
         ours.close()
-        pasta.stderr.close()
-        pasta.kill()
-        pasta.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pasta.pid, signal.SIGKILL)
+        words = pasta.communicate()[1].decode(errors="replace").strip().splitlines()
+    return "", f"pasta cannot make a network namespace{': ' + words[-1] if words else ''}"
 
 
 def _anchored(argv: list[str], lifeline: int) -> tuple[str, str]:
@@ -407,10 +398,14 @@ def _anchored(argv: list[str], lifeline: int) -> tuple[str, str]:
     return words[2], ""
 
 
-def _writer(channel: socket.socket) -> int:
-    """The pid, as we see it, of who writes to `channel` first; 0 when nobody does. The kernel fills it in."""
-    channel.settimeout(TRIAL_SECONDS)
-    with contextlib.suppress(OSError):
+def _writer(channel: socket.socket, child: int) -> int:
+    """The pid, as we see it, of who writes to `channel` first; 0 when `child` ends or time does. The kernel says it."""
+    import select
+
+    ended = os.pidfd_open(child)
+    ready = select.select([channel.fileno(), ended], [], [], TRIAL_SECONDS)[0]
+    os.close(ended)
+    if channel.fileno() in ready:
         data, ancillary, _, _ = channel.recvmsg(1, socket.CMSG_SPACE(12))
         for level, kind, value in ancillary:
             if data and level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
@@ -626,7 +621,7 @@ def _udp(server: str) -> Check:
             sock.settimeout(1.0)
             for _ in range(2):
                 sock.send(request)
-                with contextlib.suppress(TimeoutError):
+                with contextlib.suppress(TimeoutError, ConnectionRefusedError):
                     if sock.recv(1500)[8:20] == request[8:20]:
                         return Check("udp", OK, f"UDP leaves ({host}:{port} answers)")
     except OSError as error:
@@ -670,31 +665,49 @@ def inside(name: str) -> Iterator[Check]:
             f"{status.dns_name} {'resolves' if good else 'does not resolve'} in '{name}'",
             "" if good else f"tsenv -n {name} exec cat /etc/resolv.conf",
         )
-    peer = next((p for p in status.peers if p.online and p.addresses), None)
-    if peer is None:
+    peers = [p for p in status.peers if p.online and p.addresses][:8]
+    if not peers:
         yield Check("session-ping", WARN, f"no peer is online in '{name}': nothing to ping")
         return
-    good = _runs([*probe, "ping", peer.addresses[0], tools.find("tailscale"), "5"])
-    yield Check(
-        "session-ping",
-        OK if good else WARN,
-        f"peer {peer.name} {'answers' if good else 'does not answer'} a ping",
-        "" if good else f"tsenv -n {name} tailscale ping {peer.name}",
-    )
-    if good and shutil.which("ping"):
-        full = _runs(
-            [*join, "ping", "-q", "-c", "1", "-W", "3", "-M", "do", "-s", "1252", peer.addresses[0]]
-        )  # 1280 - 28
-        yield Check(
-            "session-mtu",
-            OK if full else WARN,
-            f"packets of 1280 bytes {'reach' if full else 'do not reach'} {peer.name}",
-            "" if full else "--underlay host, or let ICMP 'fragmentation needed' through",
-        )
+    quickest = _first_to_succeed([[*probe, "ping", p.addresses[0], tools.find("tailscale"), "4"] for p in peers])
+    peer = peers[quickest] if quickest is not None else None
+    if peer is None:
+        says = f"no peer answers a ping ({', '.join(p.name for p in peers)})"
+        yield Check("session-ping", WARN, says, f"tsenv -n {name} tailscale ping {peers[0].name}")
+        return
+    yield Check("session-ping", OK, f"peer {peer.name} answers a ping")
+    if shutil.which("ping"):
+        # 1252 and 28 bytes of headers are the tunnel's 1280.
+        words = ["ping", "-q", "-c", "1", "-W", "3", "-M", "do", "-s", "1252", peer.addresses[0]]
+        if _runs([*join, *words]):
+            yield Check("session-mtu", OK, f"packets of 1280 bytes reach {peer.name}")
+        else:
+            says = f"packets of 1280 bytes do not reach {peer.name}: something between has a smaller MTU"
+            yield Check(
+                "session-mtu", FAIL, says, "let ICMP 'fragmentation needed' through on the way, or another network"
+            )
+
+
+def _first_to_succeed(argvs: list[list[str]]) -> int | None:
+    """Run them at once, until one succeeds: its index. The others are ended."""
+    import select
+
+    from tsenv import tools
+
+    children = [tools.start(argv, stdin=-3, stdout=-3, stderr=-3) for argv in argvs]
+    running = {os.pidfd_open(child.pid): index for index, child in enumerate(children)}
+    deadline, found = time.monotonic() + TRIAL_SECONDS, None
+    while found is None and running and (left := deadline - time.monotonic()) > 0:
+        for fd in select.select(list(running), [], [], left)[0]:
+            index = running.pop(fd)
+            os.close(fd)
+            found = index if children[index].wait() == 0 else found
+    for fd, index in running.items():
+        children[index].kill()
+        children[index].wait()
+        os.close(fd)
+    return found
 
 
 def _runs(argv: list[str]) -> bool:
-    from tsenv import tools
-
-    child = tools.start(argv, stdin=-3, stdout=-3, stderr=-3)
-    return bool(child.wait(timeout=15) == 0)
+    return _first_to_succeed([argv]) is not None
