@@ -3,13 +3,17 @@
 if [ -n "${TSENV_OLD_ENV+set}" ]; then
     ENV=$TSENV_OLD_ENV
     \unset TSENV_OLD_ENV
-    if [ -r "$ENV" ]; then
+    # Like the shell itself, which expands $ENV.
+    \eval "__tsenv_prefix=\"$ENV\""
+    # shellcheck disable=SC2154 # assigned by the eval
+    if [ -r "$__tsenv_prefix" ]; then
         # shellcheck disable=SC1090 # the user's own file
-        . "$ENV"
+        . "$__tsenv_prefix"
     fi
 else
     \unset ENV
 fi
+\unset TSENV_RC
 __tsenv_prefix=@PROMPT@
 case ${PS1-} in
 *"$__tsenv_prefix"*) ;;

@@ -1,5 +1,7 @@
 # The zsh of `tsenv shell` finds this by ZDOTDIR. The user's own .zshenv first, with his own ZDOTDIR.
-__tsenv_zdotdir=$ZDOTDIR
+# Not from ZDOTDIR itself: zsh 5.9 garbles some letters of the one it was started with (😀).
+__tsenv_zdotdir=$TSENV_RC
+unset TSENV_RC
 if [[ -n ${TSENV_OLD_ZDOTDIR+set} ]]; then
     export ZDOTDIR=$TSENV_OLD_ZDOTDIR
 else

@@ -27,11 +27,13 @@ def subshell(shell_path: str, name: str, session_dir: str | os.PathLike[str]) ->
     if kind == "zsh":
         _write(f"{folder}/zsh/.zshenv", "zshenv", prompt)
         _write(f"{folder}/zsh/.zshrc", "zshrc", prompt)
-        return [shell_path], environment | _moved("ZDOTDIR", f"{folder}/zsh")
+        return [shell_path], environment | _moved("ZDOTDIR", f"{folder}/zsh") | {"TSENV_RC": f"{folder}/zsh"}
     if kind == "fish":
         return [shell_path, "-C", _text("fish", prompt)], environment
     if kind in {"sh", "dash", "ash", "ksh", "ksh93", "mksh"}:
-        return [shell_path], environment | _moved("ENV", _write(f"{folder}/shrc", "sh", prompt))
+        rc = _write(f"{folder}/shrc", "sh", prompt)
+        # $ENV is expanded by the shell that reads it: the path itself in it could be executed.
+        return [shell_path], environment | _moved("ENV", "$TSENV_RC") | {"TSENV_RC": rc}
     if kind == "xonsh":
         rc = [*_xonsh_files(), _write(f"{folder}/xonshrc", "xonsh", prompt)]
         return [shell_path], environment | {"XONSHRC": os.pathsep.join(rc)}
