@@ -278,6 +278,7 @@ def _userns(host: Host) -> Check:
             if libc.unshare(0x10000000):  # CLONE_NEWUSER
                 raise OSError(ctypes.get_errno(), "")  # noqa: TRY301
             stage = b"uid_map"
+            libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: else its maps are root's (scrub.keep_private)
             with open("/proc/self/uid_map", "w", encoding="ascii") as file:
                 file.write(f"0 {uid} 1")
             stage = b"capabilities"

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from tsenv import daemon, hostnet, namespace, paths, scrub, session, tools, underlay
+from tsenv import daemon, hostnet, logs, namespace, paths, scrub, session, tools, underlay
 from tsenv.errors import TsenvError
 from tsenv.logs import Log
 from tsenv.loop import Loop, Timer
@@ -117,6 +117,8 @@ class Supervisor:
         self.state = os.path.join(record.dir, "state") if record.options.ephemeral else paths.state_dir(record.name)
         self.pasta = Part("pasta", self._attach_pasta)
         self.tailscaled = Part("tailscaled", self._start_tailscaled)
+        # What is in the logs of earlier sessions explains nothing.
+        self.began_at = {part: logs.size(record.name, part) for part in logs.PARTS}
         self.swap: underlay.SocketSwap | None = None
         self.bus: daemon.Bus | None = None
         self.refresh: Timer | None = None
@@ -165,7 +167,7 @@ class Supervisor:
         holder = _sender(ours, START_SECONDS) if self._heard_from(ours.fileno()) else 0
         ours.close()
         if not holder:
-            raise TsenvError("pasta could not make a network namespace", self._tail("pasta") or "tsenv doctor")
+            raise pasta_trouble(self._tail("pasta"))
         self.session.pids["holder"] = Process.of(holder)
         self._start_anchor(holder)
 
@@ -291,7 +293,8 @@ class Supervisor:
         child = tools.start(argv, stderr=writer, cwd="/", **kwargs)
         os.close(writer)
         part.pid, part.began, part.ended = child.pid, time.monotonic(), False
-        self.session.pids[part.name] = Process.of(child.pid)
+        # One that has ended already has no start time any more: 0 is nobody's.
+        self.session.pids[part.name] = Process(child.pid, session.start_time(child.pid) or 0)
 
         def output() -> None:
             with contextlib.suppress(BlockingIOError):
@@ -663,7 +666,18 @@ class Supervisor:
         """The last lines of a part's log, after what it may still have to say."""
         for _ in range(3):
             self.loop.step(0.05)
-        return Log.tail(self.session.name, part, 5)
+        return Log.tail(self.session.name, part, 5, self.began_at[part])
+
+
+def pasta_trouble(words: str) -> TsenvError:
+    """What `words`, the end of pasta's log, mean for whoever typed `tsenv up`."""
+    taken = [line for line in words.splitlines() if "Failed to bind" in line]
+    if taken:
+        return TsenvError(
+            f"--publish: the port cannot be opened on the host ({taken[-1].removesuffix(', exiting')})",
+            "ss -ltunp   shows who has it; ports below 1024 are root's",
+        )
+    return TsenvError("pasta could not make a network namespace", words or "tsenv doctor")
 
 
 class Watcher:

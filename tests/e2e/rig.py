@@ -93,10 +93,11 @@ SERVER = """
 import socket, sys
 address, port, word = sys.argv[1:]
 server = socket.create_server(
-    (address, int(port)), family=socket.AF_INET6 if ":" in address else socket.AF_INET, backlog=16)
+    (address, int(port)), family=socket.AF_INET6 if ":" in address else socket.AF_INET, dualstack_ipv6=address == "::")
 print("ready", flush=True)
 while True:
     caller, _ = server.accept()
+    caller.recv(100)
     caller.sendall(word.encode() + b"\\n")
     caller.close()
 """
