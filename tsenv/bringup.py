@@ -24,6 +24,7 @@ from tsenv.session import Options, Session
 from tsenv.tools import Tools, start
 
 AF_UNIX_MOST = 107  # sun_path (linux/un.h) less its final 0
+ROOM_BYTES = 1 << 20  # a session takes about 100 KiB when it goes up
 ASK_SECONDS = 2.0  # after the time was over, one question of our own
 LEAVE_SECONDS = 25.0  # what a supervisor may need to log out and end
 
@@ -63,7 +64,10 @@ def bring_up(name: str, wanted: Wanted, progress: Progress) -> tuple[Session, bo
         try:
             return _make(name, wanted, deadline, progress), True
         except BaseException as error:
+            full = isinstance(error, TsenvError) and _no_room(paths.runtime_base())
             supervisor.remove(paths.session_dir(name))
+            if full:
+                raise full from None
             if isinstance(error, TsenvError):
                 raise doctor.explained(error) from None
             raise
@@ -165,6 +169,8 @@ def _make(name: str, wanted: Wanted, deadline: float, progress: Progress) -> Ses
     if len(os.fsencode(os.path.join(folder, daemon.SOCKET))) > AF_UNIX_MOST:
         raise TsenvError(f"{folder} is too long a path for a socket", "set XDG_RUNTIME_DIR to a shorter one")
     doctor.refuse()
+    if full := _no_room(folder):
+        raise full
     tools = Tools.find()
     resolvers = namespace.resolvers()
     if wanted.options.isolated:
@@ -185,6 +191,18 @@ def _make(name: str, wanted: Wanted, deadline: float, progress: Progress) -> Ses
         found = _await_names(folder, wanted, tools, deadline, progress)
         channel.commit(found, deadline)
     return session.usable(name)
+
+
+def _no_room(folder: str) -> TsenvError | None:
+    """What to say when the disk is full: whatever then fails first says it in no words that anybody understands."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return None
+    free = disk.f_bavail * disk.f_frsize
+    if not disk.f_blocks or free >= ROOM_BYTES:  # a tmpfs without a limit counts no blocks
+        return None
+    return TsenvError(f"no space left in {folder}: {free >> 10} KiB free, {ROOM_BYTES >> 10} needed", f"df -h {folder}")
 
 
 def _wrapper(folder: str) -> None:

@@ -51,15 +51,24 @@ class Log:
         os.close(self._fd)
 
     @staticmethod
-    def tail(name: str, part: str, count: int) -> str:
-        """The last `count` lines, empty where there are none."""
+    def tail(name: str, part: str, count: int, since: int = 0) -> str:
+        """The last `count` lines, empty where there are none. `since`: only what was written after that many bytes."""
         try:
             with open(path(name, part), "rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - 8192))
+                size = os.fstat(file.fileno()).st_size
+                file.seek(max(size - 8192, since if since <= size else 0))  # a smaller one was begun anew
                 lines = file.read().decode(errors="replace").splitlines()
         except OSError:
             return ""
         return "\n".join(lines[-count:])
+
+
+def size(name: str, part: str) -> int:
+    """How many bytes the log of `part` of session `name` has."""
+    try:
+        return os.path.getsize(path(name, part))
+    except OSError:
+        return 0
 
 
 def path(name: str, part: str) -> str:
