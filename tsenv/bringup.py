@@ -45,10 +45,15 @@ class Wanted:
 
     options: Options
     key: str = field(default="", repr=False)  # no traceback and no log may show it
+    login_words: tuple[str, ...] = ()  # the flags of `tailscale up` for it; none: it is an auth key (tsenv/login.py)
     timeout: float = 60.0
     wait_for: tuple[str, ...] = ()
     until: float | None = None
     with_pid: int | None = None
+
+    def login(self) -> tuple[str, ...]:
+        """The flags of `tailscale up` that say how the node proves itself."""
+        return self.login_words or (("--auth-key=file:/dev/stdin",) if self.key else ())
 
 
 def bring_up(name: str, wanted: Wanted, progress: Progress) -> tuple[Session, bool]:
@@ -318,7 +323,7 @@ class Login:
     def _start(self) -> Any:
         """The key goes through a pipe: it is in no file, no argv and no environment."""
         words = daemon.up_words(
-            self._wanted.options, key=bool(self._wanted.key), timeout=max(1.0, self._deadline - time.monotonic())
+            self._wanted.options, login=self._wanted.login(), timeout=max(1.0, self._deadline - time.monotonic())
         )
         argv = daemon.tailscale_argv(self._tools.tailscale, self._folder, *words)
         child = start(argv, stdin=-1, stdout=-3, stderr=-1)

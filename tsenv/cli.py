@@ -12,7 +12,7 @@ from tsenv.errors import USAGE, TsenvError
 
 VERBS = (
     "up", "exec", "run", "shell", "status", "list", "logs", "tailscale", "down",
-    "activate", "deactivate", "hook", "rehash", "allow", "deny", "completion", "doctor",
+    "activate", "deactivate", "hook", "rehash", "allow", "deny", "completion", "env", "doctor",
 )  # fmt: skip
 
 EPILOG = """\

@@ -41,8 +41,8 @@ def tailscale_argv(tailscale: str, folder: str, *words: str) -> list[str]:
     return [tailscale, f"--socket={folder}/{SOCKET}", *words]
 
 
-def up_words(options: Options, *, key: bool, timeout: float) -> list[str]:
-    """`tailscale up …`; with `key`, an auth key is read from stdin: never from argv, never from a file on disk."""
+def up_words(options: Options, *, login: tuple[str, ...], timeout: float) -> list[str]:
+    """`tailscale up …`; `login`: the flags by which it reads a secret from stdin, never from argv or a file on disk."""
     return [
         "up",
         "--reset",  # a persistent session's old preferences must not make `up` refuse (PAINS 1.23)
@@ -53,7 +53,7 @@ def up_words(options: Options, *, key: bool, timeout: float) -> list[str]:
         f"--accept-dns={_bool(options.accept_dns)}",
         *([f"--login-server={options.login_server}"] if options.login_server else []),
         *([f"--advertise-tags={','.join(options.advertise_tags)}"] if options.advertise_tags else []),
-        *(["--auth-key=file:/dev/stdin"] if key else []),
+        *login,
         *options.extra,
     ]
 

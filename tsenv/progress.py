@@ -4,21 +4,23 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 
 class Plain:
     """One line a phase."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: TextIO | None = None) -> None:
         self._start = time.monotonic()
+        self._stream = stream or sys.stderr
 
     def phase(self, text: str) -> None:
         """A new phase begins."""
-        print(f"tsenv: {text} ({time.monotonic() - self._start:.1f} s)", file=sys.stderr, flush=True)
+        print(f"tsenv: {text} ({time.monotonic() - self._start:.1f} s)", file=self._stream, flush=True)
 
     def note(self, text: str) -> None:
         """Something to know."""
-        print(f"tsenv: {text}", file=sys.stderr, flush=True)
+        print(f"tsenv: {text}", file=self._stream, flush=True)
 
 
 class Living:

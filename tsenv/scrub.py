@@ -11,6 +11,9 @@ SECRETS = (
     "TAILSCALE_AUTHKEY", "TAILSCALE_AUTH_KEY", "TAILSCALE_API_KEY",
 )  # fmt: skip
 
+# By these, CI runners know what a job started, and kill it at its end: a session ends by itself, with a logout.
+TRACKERS = ("RUNNER_TRACKING_ID", "JENKINS_NODE_COOKIE", "JENKINS_SERVER_COOKIE", "HUDSON_COOKIE", "BUILD_ID")
+
 
 def scrubbed() -> dict[str, str]:
     """The environment without secrets."""

@@ -91,6 +91,8 @@ def _become(record: Session, found: tools.Tools, resolvers: namespace.Resolvers,
     scrub.no_core()
     scrub.keep_private()
     scrub.rename_process(f"tsenv-supervisor {record.name}")
+    for name in scrub.TRACKERS:
+        os.environ.pop(name, None)
     try:
         Supervisor(record, found, resolvers, socket.socket(fileno=fd), log).run()
     except Exception:  # noqa: BLE001 - the last door: nobody else could tell

@@ -5,19 +5,18 @@ import dataclasses
 import os
 import re
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tsenv import paths
+from tsenv import login, paths
 from tsenv.bringup import Wanted, bring_up
 from tsenv.cli import session_argument
 from tsenv.errors import USAGE, TsenvError
 from tsenv.namespace import port_spec
 from tsenv.progress import shown
-from tsenv.scrub import SECRETS, keep_private
+from tsenv.scrub import keep_private
 from tsenv.session import Options, Session
 
 HELP = "bring a session up"
@@ -37,6 +36,7 @@ def add(verbs: Any) -> None:
     )  # fmt: skip
     session_argument(parser)
     add_options(parser)
+    parser.add_argument("--github", action="store_true", help="in a step of GitHub Actions: for the whole job")
     parser.add_argument("extra", nargs=argparse.REMAINDER, metavar="-- FLAGS", help="more flags for `tailscale up`")
 
 
@@ -46,6 +46,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     login.add_argument("--login-server", metavar="URL", help="control server, for headscale")
     login.add_argument("--auth-key-file", metavar="PATH", help="file that holds the auth key; - is stdin")
     login.add_argument("--auth-key", metavar="KEY", help="the key itself (ps shows it to everybody: better a file)")
+    login.add_argument("--client-secret-file", metavar="PATH", help="file with an OAuth client's secret; - is stdin")
+    login.add_argument("--client-id", metavar="ID", help="client of --id-token-file or --audience")
+    login.add_argument("--id-token-file", metavar="PATH", help="file that holds an identity token (OIDC); - is stdin")
+    login.add_argument("--audience", metavar="AUD", help="the identity token is fetched from CI or cloud, for AUD")
     login.add_argument("--hostname", metavar="NAME", help="name of the node (default: tsenv-HOST-SESSION)")
     login.add_argument("--advertise-tags", metavar="TAGS", help="tags of the node, like tag:ci,tag:web")
     both = argparse.BooleanOptionalAction
@@ -71,9 +75,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Bring it up; the last line says the address and the name."""
     name = up_name(args)
+    if args.github:
+        return _for_github(args, name)
     wanted = wanted_from(args, name)
     with shown() as progress, terminated():
         session, made = bring_up(name, wanted, progress)
+    print(summary(session, made=made))
+    return 0
+
+
+def _for_github(args: argparse.Namespace, name: str) -> int:
+    """The same for a job of GitHub Actions: it ends with the job, and the job's later steps know of it."""
+    from tsenv import ci
+
+    args.with_pid = args.with_pid or ci.runner_pid()
+    with ci.group(f"tsenv up {name}"):
+        wanted = wanted_from(args, name)
+        ci.mask([wanted.key, wanted.key.partition("?")[0]])
+        with terminated():
+            session, made = bring_up(name, wanted, ci.Grouped())
+        ci.export_to_github(name, os.environ)
     print(summary(session, made=made))
     return 0
 
@@ -85,6 +106,10 @@ def up_name(args: argparse.Namespace) -> str:
         args.extra = [args.session, *args.extra]
         args.session = None
     args.extra = [word for index, word in enumerate(args.extra) if not (index == 0 and word == "--")]
+    if getattr(args, "github", False):
+        from tsenv import ci
+
+        return ci.github_name(args.session or args.name, os.environ)
     return paths.session_name(args.session or args.name)
 
 
@@ -99,22 +124,24 @@ def summary(session: Session, *, made: bool) -> str:
 def wanted_from(args: argparse.Namespace, name: str) -> Wanted:
     """What the command line asks for, filled up from .tsenv.toml and defaults; every value checked."""
     said = _configured(name) | {k: v for k, v in vars(args).items() if v is not None}
-    key = _key(args, said)
+    keep_private()
     tags = said.get("advertise_tags") or ()
+    tags = tuple(tags.split(",")) if isinstance(tags, str) else tuple(tags)
     ephemeral = said.get("ephemeral")
+    credential = login.take(said, tags, ephemeral=ephemeral)
     extra = (*said.get("tailscale_up", ()), *args.extra)
-    _refuse_secrets(extra)
+    login.refuse_secrets(extra)
     options = Options(
         login_server=_url(said.get("login_server", "")),
         hostname=label(said.get("hostname") or f"tsenv-{socket.gethostname().partition('.')[0]}-{name}"),
         exit_node=said.get("exit_node", ""),
         accept_routes=said.get("accept_routes", False),
         accept_dns=said.get("accept_dns", True),
-        advertise_tags=tuple(tags.split(",")) if isinstance(tags, str) else tuple(tags),
+        advertise_tags=tags,
         allow_incoming=said.get("allow_incoming", False),
         publish=tuple(port_spec(str(p), loopback=True) for p in said.get("publish", ())),
         host_port=tuple(port_spec(str(p), loopback=False) for p in said.get("host_port", ())),
-        ephemeral=bool(key) if ephemeral is None else ephemeral,
+        ephemeral=bool(credential) if ephemeral is None else ephemeral,
         underlay=said.get("underlay", "auto"),
         isolated=said.get("isolated", False),
         extra=extra,
@@ -125,7 +152,8 @@ def wanted_from(args: argparse.Namespace, name: str) -> Wanted:
     ttl = _span(said["ttl"]) if isinstance(said.get("ttl"), str) else said.get("ttl")
     return Wanted(
         options=options,
-        key=key,
+        key=credential.secret,
+        login_words=credential.words,
         timeout=said.get("timeout", 60.0),
         wait_for=tuple(said.get("wait_for", ())),
         until=time.time() + ttl if ttl else None,
@@ -147,39 +175,6 @@ def _configured(name: str) -> dict[str, Any]:
     if not found.trusted:
         raise TsenvError(f"{path} is not allowed (yet, or since it was changed)", "read it, then: tsenv allow")
     return said
-
-
-def _key(args: argparse.Namespace, said: dict[str, Any]) -> str:
-    """The auth key, from where it was given; removed from our environment, so that nobody inherits it."""
-    keep_private()
-    environment = [os.environ.pop(name, "") for name in SECRETS][:2]  # TS_AUTHKEY, TS_AUTH_KEY
-    if args.auth_key is not None:
-        print("tsenv: --auth-key shows the key to everybody here (ps); better: --auth-key-file", file=sys.stderr)
-        return _one_word(args.auth_key, "--auth-key")
-    if path := said.get("auth_key_file"):
-        try:
-            if path == "-":
-                return _one_word(sys.stdin.read(), "stdin")
-            with open(os.path.expanduser(path), encoding="utf-8") as file:
-                return _one_word(file.read(), path)
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", "not text")
-            raise TsenvError(f"cannot read the auth key from {path}: {why}", f"ls -l {path}") from None
-    return next((key.strip() for key in environment if key.strip()), "")
-
-
-def _one_word(text: str, source: str) -> str:
-    words = text.split()
-    if len(words) != 1:
-        what = "is empty" if not words else "holds more than one word"
-        raise TsenvError(f"the auth key from {source} {what}", "one key, one line", USAGE)
-    return words[0]
-
-
-def _refuse_secrets(extra: tuple[str, ...]) -> None:
-    for word in extra:
-        if re.match(r"--?(auth-?key|client-secret|id-token)=(?!file:)", word) or re.fullmatch(r"--?auth-?key", word):
-            raise TsenvError("a key after -- would show in ps", "--auth-key-file PATH, before the --", USAGE)
 
 
 def _url(text: str) -> str:
