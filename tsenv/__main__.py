@@ -16,10 +16,12 @@ def main() -> int:
             from tsenv.execute import execute
 
             execute(*words)
+        _open_missing()
         from tsenv import cli
 
         return cli.main(sys.argv[1:])
     except TsenvError as error:
+        _open_missing()  # print(file=None) would be on stdout
         print(error, file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
@@ -32,6 +34,17 @@ def main() -> int:
         refused = TsenvError(f"{error.strerror or error}{where}", "df -h, ls -ld: is there room, is it yours?")
         print(refused, file=sys.stderr)
         return 125
+
+
+def _open_missing() -> None:
+    """A caller may have closed 0, 1 or 2 (`tsenv up 2>&-`): then the next file that is opened would be taken for it.
+
+    A command that `exec` runs gets them closed, as it would without us.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), fd)
+            setattr(sys, name, open(fd, "w" if fd else "r", encoding="utf-8"))  # noqa: SIM115 - as long as we live
 
 
 def _exec_words(argv: "list[str]") -> "tuple[str | None, list[str]] | None":
