@@ -10,6 +10,16 @@ function tsenv_deactivate
             end
         end
         set -gx PATH $kept
+        # A virtualenv's `deactivate` puts a snapshot back, which is ours to keep clean.
+        if set -q _OLD_VIRTUAL_PATH
+            set kept
+            for item in $_OLD_VIRTUAL_PATH
+                if test "$item" != "$TSENV_BIN"
+                    set -a kept $item
+                end
+            end
+            set -gx _OLD_VIRTUAL_PATH $kept
+        end
         # A name that the user has changed meanwhile is his.
         if test "$TSENV_SESSION" = (builtin string replace -r '.*/' '' -- "$TSENV_DIR")
             set -e TSENV_SESSION

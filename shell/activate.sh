@@ -9,6 +9,8 @@ if [ -n "${TSENV_SESSION+set}" ]; then \export TSENV_OLD_SESSION="$TSENV_SESSION
 \export TSENV_PROMPT=@PROMPT@
 \export TSENV_AUTO=@AUTO@
 \export PATH=@BIN@":${PATH-}"
+# A virtualenv that is active already puts its snapshot of PATH back when it is left, without us: silently outside.
+if [ -n "${_OLD_VIRTUAL_PATH+set}" ]; then _OLD_VIRTUAL_PATH=@BIN@":$_OLD_VIRTUAL_PATH"; fi
 # For the hook: these shims fit this PATH.
 __tsenv_path=$PATH
 case $- in *i*)

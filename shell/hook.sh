@@ -56,14 +56,9 @@ __tsenv_keep() {
     fi
     case $PATH in "$TSENV_BIN":*) ;; *)
         # A virtualenv activated since has put itself in front, or somebody has set PATH anew.
-        __tsenv_rest=$PATH:
-        __tsenv_kept=
-        while [ -n "$__tsenv_rest" ]; do
-            [ "${__tsenv_rest%%:*}" = "$TSENV_BIN" ] || __tsenv_kept=$__tsenv_kept:${__tsenv_rest%%:*}
-            __tsenv_rest=${__tsenv_rest#*:}
-        done
-        \export PATH="$TSENV_BIN$__tsenv_kept"
-        \unset __tsenv_rest __tsenv_kept
+        __tsenv_without "$PATH" "$TSENV_BIN"
+        # shellcheck disable=SC2154 # set by __tsenv_without, in deactivate.sh
+        \export PATH="$TSENV_BIN:$__tsenv_kept"
         ;;
     esac
     if [ "$PATH" != "${__tsenv_path-}" ] || __tsenv_stale; then

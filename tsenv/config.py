@@ -200,15 +200,17 @@ def read(path: Path) -> bytes:
                 f"{path} is a symlink: refused", f"put the file itself there: cp --remove-destination {FILE}"
             ) from error
         raise TsenvError(f"{path}: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        about = os.fstat(file.fileno())
+    try:
+        about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
             raise TsenvError(f"{path} is not a regular file: refused")
         if about.st_uid != os.geteuid():
             raise TsenvError(f"{path} belongs to another user (uid {about.st_uid}): refused")
         if about.st_size > MAX_BYTES:
             raise TsenvError(f"{path} is larger than {MAX_BYTES} bytes: refused")
-        return file.read(MAX_BYTES)
+        return os.read(descriptor, MAX_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def parse(content: bytes, path: Path, *, trusted: bool = False) -> Config:
@@ -298,6 +300,7 @@ def allow(path: Path) -> None:
         record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = record.with_name(f"{FILE}.{os.getpid()}")
         draft.write_bytes(content)
+        draft.chmod(0o600)
         draft.replace(record)
         record.with_name("denied").unlink(missing_ok=True)
 

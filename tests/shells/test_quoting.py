@@ -55,7 +55,7 @@ def test_round_trip_through_eval_of_a_substitution(world, shell):
 
 def test_values_are_never_scanned_again():
     code = render.fill("bash", ["activate.sh"], dict.fromkeys(["NAME", "SESSION", "BIN", "PROMPT", "AUTO"], "@BIN@'@NAME@"))
-    assert code.count("'@BIN@'\\''@NAME@'") == 6
+    assert code.count("'@BIN@'\\''@NAME@'") == 7
 
 
 @pytest.mark.parametrize("hostile", ["new\nline", "-dash", "%n $(x) `x`", "a'b\"c\\d!e"])

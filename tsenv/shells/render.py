@@ -30,7 +30,7 @@ _POSIX = Shell(
     quote.posix,
     ("deactivate.sh",),
     ("activate.sh",),
-    'tsenv_deactivate; [ -n "${__tsenv_hook-}" ] || \\unset -f tsenv_deactivate',
+    'tsenv_deactivate; [ -n "${__tsenv_hook-}" ] || \\unset -f tsenv_deactivate __tsenv_without',
     'eval "$({command})"',
 )
 SHELLS: Mapping[str, Shell] = {
