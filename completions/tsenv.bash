@@ -5,17 +5,20 @@
 
 _tsenv_verbs='up exec run shell status list logs tailscale down activate deactivate hook rehash allow deny completion env doctor'
 _tsenv_up_options='--login-server --auth-key-file --auth-key --hostname --advertise-tags --ephemeral --persistent
+    --client-secret-file --client-id --id-token-file --audience
     --exit-node --accept-routes --no-accept-routes --accept-dns --no-accept-dns --allow-incoming --no-allow-incoming
     --publish --host-port --isolated --no-isolated --underlay --timeout --wait-for --ttl --with-pid'
 
 # Options that take a value in the next word, for finding the end of options.
-_tsenv_valued=' -n --name --login-server --auth-key-file --auth-key --hostname --advertise-tags --exit-node --publish
+_tsenv_valued=' -n --name --login-server --auth-key-file --auth-key --client-secret-file --client-id --id-token-file
+ --audience --hostname --advertise-tags --exit-node --publish
  --host-port --underlay --timeout --wait-for --ttl --with-pid --shell '
 
 _tsenv_options() {
     case $1 in
     '') REPLY='-n --name -h --help --version' ;;
-    up | run) REPLY="$_tsenv_up_options -h --help" ;;
+    up) REPLY="$_tsenv_up_options --github -h --help" ;;
+    run) REPLY="$_tsenv_up_options -h --help" ;;
     status | list) REPLY='--json -h --help' ;;
     logs) REPLY='-f --follow --supervisor --tailscaled --pasta -h --help' ;;
     down) REPLY='--all --force -h --help' ;;
@@ -176,7 +179,7 @@ _tsenv() {
     done
     case $prev in
     -n | --name) _tsenv_sessions && return 0 ;;
-    --auth-key-file) _tsenv_files && return 0 ;;
+    --auth-key-file | --client-secret-file | --id-token-file) _tsenv_files && return 0 ;;
     --exit-node | --wait-for) _tsenv_peers && return 0 ;;
     --underlay) _tsenv_add 'auto host pasta' && return 0 ;;
     --shell) _tsenv_add 'bash zsh sh fish tcsh xonsh elvish' && return 0 ;;

@@ -43,7 +43,9 @@ def wait_for(terminal, command, wanted):
     """Press Enter until a prompt shows it: for what happens in the background."""
     end = time.monotonic() + 15
     while time.monotonic() < end:
-        if wanted in terminal.run(command):
+        terminal.run(command)
+        # The whole screen: the prompt before this one may have shown it already.
+        if wanted in terminal.screen:
             return
         time.sleep(0.1)
     pytest.fail(f"no {wanted!r}\n{terminal.tail()}")
