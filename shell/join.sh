@@ -12,6 +12,8 @@ refuse() {
 # Field 22 of /proc/PID/stat is the start time. The fields are counted after the ')' that ends the command's name.
 started() {
     __tsenv_started=${20-}
+    # One that has ended stays so as a zombie until it is waited for, which a container's init may never do.
+    case ${1-} in [ZX]) __tsenv_started= ;; esac
 }
 
 # Every variable is __tsenv_*: a plain name would take away a variable that the caller exports.

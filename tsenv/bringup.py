@@ -94,11 +94,27 @@ def _existing(name: str, wanted: Wanted) -> Session | None:
     return None
 
 
+def _left_inside(found: Session) -> list[int]:
+    """Commands that outlived their session, since anchor and supervisor were killed at once.
+
+    The number of a namespace that is gone is given to another one: only what says that it is ours is.
+    """
+    left = []
+    for pid, _ in session.processes_inside(found) if found.netns else ():
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+            if f"TSENV_SESSION={found.name}".encode() in file.read().split(b"\0"):
+                left.append(pid)
+    return left
+
+
 def clear(name: str) -> bool:
     """End what still runs of a session whose supervisor is gone, and remove its directory; whether there was one."""
     folder = paths.session_dir(name)
     with contextlib.suppress(TsenvError):
         found = session.load(name)
+        for pid in _left_inside(found) if found else ():
+            with contextlib.suppress(OSError):
+                os.kill(pid, 9)
         for process in found.pids.values() if found else ():
             fd = process.open()
             if fd is not None:

@@ -16,6 +16,7 @@ from tsenv.errors import TsenvError
 VERSION = 1
 RECORD = "session.json"
 READY = "ready"
+TOLD_TO_END = "told to end"
 
 
 @dataclass(frozen=True)
@@ -223,6 +224,7 @@ def usable(name: str) -> Session:
     up = "tsenv up" if name == "default" else f"tsenv -n {name} up"
     raise TsenvError(
         {
+            "down": f"no session '{name}' is up{last_end(name)}",
             "starting": f"session '{name}' is still going up",
             "stopping": f"session '{name}' is going down",
             "dead": f"session '{name}' has died: {cause_of_death(name)}",
@@ -230,6 +232,20 @@ def usable(name: str) -> Session:
         }.get(now, f"no session '{name}' is up"),
         up,
     )
+
+
+def last_end(name: str) -> str:
+    """How the last session of that name ended, in parentheses; empty when it was ended by a user, or not known."""
+    from tsenv.logs import Log
+
+    for line in reversed(Log.tail(name, "supervisor", 40).splitlines()):
+        when, _, what = line.partition(" ")
+        if what.startswith("going down: "):
+            why = what.removeprefix("going down: ")
+            return "" if why == TOLD_TO_END else f" (it ended at {when[11:19]} UTC: {why})"
+        if what.startswith("up: "):
+            break
+    return ""
 
 
 def cause_of_death(name: str) -> str:

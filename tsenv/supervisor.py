@@ -137,7 +137,7 @@ class Supervisor:
 
     def run(self) -> None:
         """From nothing to a session, and until its end."""
-        self.loop.signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, call=lambda: self.stop("told to end"))
+        self.loop.signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, call=lambda: self.stop(session.TOLD_TO_END))
         assert self.channel is not None  # noqa: S101 - for the type
         self.loop.watch(self.channel.fileno(), self._message)
         self.loop.watch(self.host.fileno(), self._network_changed)
@@ -603,10 +603,13 @@ class Supervisor:
 
     def _end_inside(self) -> None:
         """What still runs inside would only hold the namespaces. Twice and more: some may be forking."""
+        told = set()
         for _ in range(SWEEPS):
             found = session.processes_inside(self.session) if self.session.netns else []
             for pid, command in found:
-                self.log.event(f"ending process {pid} inside: {daemon.clean(command)[:200]}")
+                if pid not in told:
+                    self.log.event(f"ending process {pid} inside: {daemon.clean(command)[:200]}")
+                    told.add(pid)
                 for number in (signal.SIGTERM, signal.SIGCONT, signal.SIGKILL):
                     with contextlib.suppress(OSError):
                         os.kill(pid, number)

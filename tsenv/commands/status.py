@@ -40,6 +40,8 @@ def report(name: str) -> dict[str, Any]:
     record = session.load(name) or Session(name)
     status = _daemon_status(record) if now in ("up", "degraded") else None
     health = [*([record.degraded] if record.degraded else []), *(status.health if status else ())]
+    if now == "dead":
+        health = [session.cause_of_death(name)]
     if status is None and now in ("up", "degraded"):
         now, health = "degraded", [record.degraded or "tailscaled does not answer"]
     return {
