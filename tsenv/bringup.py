@@ -378,6 +378,8 @@ class Login:
     def _refused(self) -> TsenvError:
         """`tailscale up` gave up: its own last line says why, unless it was only the time."""
         lines = [daemon.clean(line.strip()) for line in self._said.splitlines() if line.strip()]
+        if "USAGE" in lines:
+            lines = lines[:1]  # a flag it does not know, or a value: what follows is all of its help
         last = lines[-1] if lines else "tailscale up failed"
         if "timeout waiting" in last:
             return self._late()

@@ -78,7 +78,13 @@ def _module(verb: str) -> Any:
 def main(argv: Sequence[str]) -> int:
     """Run one command line; its exit status."""
     verb = _verb(argv)
-    args = parser(verb if verb in VERBS else None).parse_args(argv)
+    words, extra = list(argv), []
+    if verb == "up" and "--" in words:
+        # Argparse would take all that follows NAME for these flags: options of ours too.
+        at = words.index("--")
+        words, extra = words[:at], words[at + 1 :]
+    args = parser(verb if verb in VERBS else None).parse_args(words)
+    args.extra = extra
     if args.verb is None:
         parser().print_help(sys.stderr)
         return USAGE

@@ -32,12 +32,11 @@ def add(verbs: Any) -> None:
     """Register the verb."""
     parser = verbs.add_parser(
         "up", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        allow_abbrev=False, usage="tsenv [-n NAME] up [OPTIONS] [NAME] [-- FLAGS]",
     )  # fmt: skip
     session_argument(parser)
     add_options(parser)
     parser.add_argument("--github", action="store_true", help="in a step of GitHub Actions: for the whole job")
-    parser.add_argument("extra", nargs=argparse.REMAINDER, metavar="-- FLAGS", help="more flags for `tailscale up`")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -100,12 +99,7 @@ def _for_github(args: argparse.Namespace, name: str) -> int:
 
 
 def up_name(args: argparse.Namespace) -> str:
-    """The session to bring up. A word that is none but follows `--` belongs to `tailscale up`."""
-    # argparse gives the first word after `--` to the positional before it when that got none.
-    if args.session and args.session.startswith("-"):
-        args.extra = [args.session, *args.extra]
-        args.session = None
-    args.extra = [word for index, word in enumerate(args.extra) if not (index == 0 and word == "--")]
+    """The session to bring up."""
     if getattr(args, "github", False):
         from tsenv import ci
 
