@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from tsenv import paths
@@ -20,6 +20,9 @@ from tsenv.errors import USAGE, TsenvError
 # What runs a job of GitHub Actions, by the name that the kernel knows it by: the runner's worker lives for one job;
 # act and the runners made of it (Gitea, Forgejo) for a run, or for all.
 RUNNERS = ("Runner.Worker", "act", "act_runner", "gitea-runner", "forgejo-runner")
+
+# A step's shell stays outside; what it starts joins. One that is inside would hold the session that its step ends.
+SHELLS = ("sh", "bash", "dash", "zsh", "fish", "ksh", "pwsh")
 
 
 def github_name(given: str | None, environ: Mapping[str, str]) -> str:
@@ -57,22 +60,22 @@ def _ancestors() -> Iterator[tuple[int, str]]:
         pid = int(rest.split()[1])
 
 
-def variables(name: str, environ: Mapping[str, str]) -> tuple[dict[str, str], str]:
+def variables(name: str, environ: Mapping[str, str], skip: Sequence[str] = ()) -> tuple[dict[str, str], str]:
     """What a program needs in its environment for session `name`, PATH excepted; and the folder for PATH's front.
 
-    The folder is made to fit PATH: every program that is there now will join the session.
+    The folder is made to fit PATH: every program that is there now will join the session, those of `skip` excepted.
     """
     from tsenv.shells import plan, shims
 
     changes = plan.activation(name, environ)
-    shims.renew(name, changes.path)
+    shims.renew(name, changes.path, (), skip)
     values = {key: value for key, value in changes.set.items() if value and key not in ("TSENV_PROMPT", "TSENV_AUTO")}
     return values, changes.set["TSENV_BIN"]
 
 
 def export_to_github(name: str, environ: Mapping[str, str]) -> None:
     """Let the job's later steps know the session (GITHUB_ENV), and find its commands first (GITHUB_PATH)."""
-    values, front = variables(name, environ)
+    values, front = variables(name, environ, SHELLS)
     _append(_github_file("GITHUB_ENV", environ), [f"{key}={_one_line(value)}" for key, value in values.items()])
     _append(_github_file("GITHUB_PATH", environ), [_one_line(front)])
 
@@ -117,7 +120,7 @@ class Grouped:
 
 def mask(secrets: list[str]) -> None:
     """Have the runner replace each secret by *** in all logs from now on."""
-    for secret in secrets:
+    for secret in dict.fromkeys(secrets):
         for line in secret.splitlines():
             if line.strip():
                 print(f"::add-mask::{_escaped(line.strip())}", flush=True)

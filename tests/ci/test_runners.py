@@ -1,0 +1,235 @@
+"""Real CI runners run the recipes of docs/ci: all steps see one node, and it is gone when the job is."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from ci_jobs import addresses, until_gone
+
+if TYPE_CHECKING:
+    from lab import Lab
+    from lab_box import Completed
+
+RUNNER = Path(__file__).with_name("runner.py")
+
+
+def act_argv(lab: Lab, project: Path, workflow: str, *options: str) -> list[str]:
+    """Act on that workflow, its jobs on this machine: without Docker, as the user who starts it."""
+    return [
+        "act", "push", "--workflows", workflow, "--platform", "ubuntu-latest=-self-hosted",
+        "--secret", "TS_AUTHKEY", "--var", f"TS_LOGIN_SERVER={lab.control.url}",
+        "--local-repository", f"tsenv/tsenv@v0={project.parent / 'action'}", *options,
+    ]  # fmt: skip
+
+
+def act(lab: Lab, project: Path, workflow: str, *options: str) -> tuple[Completed, str]:
+    """Run it to its end; and the key that it was given."""
+    if not shutil.which("act", path="/opt/tsenv-lab/bin"):
+        pytest.fail("no act: tests/lab/setup")
+    key = lab.control.auth_key(reusable=True)
+    argv = act_argv(lab, project, workflow, *options)
+    return lab.machine.run(argv, cwd=str(project), env={"TS_AUTHKEY": key}, timeout=60), key
+
+
+def said(done: Completed) -> list[str]:
+    """What the steps wrote, without act's own lines."""
+    return [line.partition("  | ")[2] for line in done.stdout.splitlines() if "  | " in line]
+
+
+def test_the_action(lab: Lab, project: Path) -> None:
+    done, key = act(lab, project, "ci/github.yml")
+    assert done.returncode == 0, done
+    words = said(done)
+    assert {"my-server", "my-server of tailnet A", "SSH-2.0"} <= set(words)
+    seen = [word for word in words if re.fullmatch(r"100\.64\.\d+\.\d+", word)]
+    assert len(seen) == 2
+    assert len(addresses(done.stdout)) == 1
+    assert key not in done.stdout + done.stderr
+    until_gone(lab, seen)
+
+
+def test_a_matrix_shares_nothing(lab: Lab, project: Path) -> None:
+    done, _ = act(lab, project, "ci/github-plain.yml")
+    assert done.returncode == 0, done
+    nodes = {}
+    for part in ("one", "two"):
+        seen = [word.split()[1] for word in said(done) if word.startswith(f"{part} ")]
+        assert len(seen) == 3
+        assert len(set(seen)) == 1, done
+        nodes[part] = seen[0]
+    assert nodes["one"] != nodes["two"]
+    # No step says `down`: the sessions end with the runner.
+    until_gone(lab, list(nodes.values()))
+
+
+def test_a_step_fails(lab: Lab, project: Path) -> None:
+    done, _ = act(lab, project, "faults/faults.yml", "--job", "failing")
+    assert done.returncode == 1
+    assert any(word.startswith("seen 100.64.") for word in said(done))
+    assert "never" not in said(done)
+    until_gone(lab, addresses(done.stdout))
+
+
+def test_a_run_is_cancelled(lab: Lab, project: Path) -> None:
+    key = lab.control.auth_key()
+    argv = act_argv(lab, project, "faults/faults.yml", "--job", "endless")
+    child = lab.machine.popen(argv, cwd=str(project), env={"TS_AUTHKEY": key})
+    assert child.stdout
+    log = b""
+    for line in child.stdout:
+        log += line
+        if b"seen 100.64." in line:
+            break
+    os.killpg(child.pid, signal.SIGINT)
+    log += _end(child)
+    until_gone(lab, addresses(log.decode()))
+
+
+def _end(child: subprocess.Popen[bytes]) -> bytes:
+    """Its last words; a second Ctrl-C where it waits for the step."""
+    try:
+        return child.communicate(timeout=5)[0]
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        return child.communicate(timeout=5)[0]
+
+
+def test_gitlab(lab: Lab, project: Path) -> None:
+    if not Path("/opt/tsenv-lab/bin/gitlab-ci-local").exists():
+        pytest.skip("no gitlab-ci-local (it needs npm): tests/lab/setup")
+    argv = [
+        "gitlab-ci-local",
+        "--force-shell-executor",
+        "--no-color",
+        "--variable",
+        f"TS_LOGIN_SERVER={lab.control.url}",
+    ]
+    argv += ["--variable", f"TS_AUTHKEY={lab.control.auth_key()}", "deploy"]
+    done = lab.machine.run(argv, cwd=str(project), timeout=60)
+    assert done.returncode == 0, done
+    for word in ("first", "second", "third"):
+        assert re.search(rf"> {word} 100\.64\.", done.stdout), done
+    assert "my-server of tailnet A" in done.stdout
+    assert len(addresses(done.stdout)) == 1
+    until_gone(lab, addresses(done.stdout))
+
+
+# --- the end of a job on GitHub's own runner ---------------------------------------------------------------------------
+
+UP = 'tsenv up --github --login-server "$TS_LOGIN_SERVER"'
+SEE = 'echo "seen $(tailscale ip -4)"'
+
+
+def job(lab: Lab, project: Path, *steps: str, cancel_after: str = "") -> Completed:
+    """Run steps in the imitation of the runner's worker."""
+    env = {"TS_AUTHKEY": lab.control.auth_key(), "TS_LOGIN_SERVER": lab.control.url}
+    (project / "runner.py").write_text(RUNNER.read_text())
+    words = ["--cancel-after", cancel_after] if cancel_after else []
+    argv = ["/usr/bin/python3", "-I", "runner.py", *words, *steps]
+    return lab.machine.run(argv, cwd=str(project), env=env, timeout=40)
+
+
+def test_the_runner_kills_what_a_job_leaves(lab: Lab, project: Path) -> None:
+    """The logout happens though the runner kills everything that carries its mark."""
+    done = job(lab, project, UP, SEE, SEE, SEE, "sleep 300 >/dev/null 2>&1 & echo left")
+    assert done.returncode == 0, done
+    assert done.stdout.count("seen 100.64.") == 3
+    assert len(addresses(done.stdout)) == 1
+    # Its mark is on what the steps left, and on no part of the session.
+    assert "killed at the end: ['sleep']" in done.stdout, done
+    until_gone(lab, addresses(done.stdout))
+
+
+def test_the_runner_cancels(lab: Lab, project: Path) -> None:
+    done = job(lab, project, UP, f"{SEE}; sleep 300", cancel_after="seen")
+    assert done.returncode != 0
+    assert "killed at the end: []" in done.stdout, done
+    until_gone(lab, addresses(done.stdout))
+
+
+def test_the_runner_cancels_while_going_up(lab: Lab, project: Path) -> None:
+    before = {node.id for node in lab.control.nodes()}
+    done = job(lab, project, f"{UP} --hostname cancelled-{os.getpid()} --wait-for nobody", cancel_after="waiting for")
+    assert done.returncode != 0
+    assert "killed at the end: []" in done.stdout, done
+    left = [node for node in lab.control.nodes() if node.id not in before and node.name == f"cancelled-{os.getpid()}"]
+    assert left == []
+
+
+def test_secrets_are_masked_before_anything_is_said(lab: Lab, project: Path) -> None:
+    done = job(lab, project, "tsenv up --github --login-server http://127.0.0.1:1 --timeout 2")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("::group::tsenv up deploy-")
+    assert lines[1].startswith("::add-mask::hskey-"), done
+    assert any(line.startswith("::error title=tsenv::") for line in lines)
+    assert done.stdout.count(lines[1].removeprefix("::add-mask::")) == 1
+
+
+def test_outside_of_github(lab: Lab, session_name: str) -> None:
+    done = lab.machine.run(["tsenv", "up", "--github"])
+    assert done.returncode == 2
+    assert done.stderr.startswith("tsenv: --github: no GITHUB_ENV: this is no step of GitHub Actions\n")
+
+
+# --- systems that cannot be run here: what their recipes say is done as they would do it ------------------------------
+
+
+def shell_lines(lab: Lab, project: Path, script: str, **env: str) -> Completed:
+    variables = {"TS_AUTHKEY": lab.control.auth_key(), "TS_LOGIN_SERVER": lab.control.url, **env}
+    return lab.machine.run(["bash", "-ec", script], cwd=str(project), env=variables, timeout=40)
+
+
+def test_jenkins(lab: Lab, project: Path) -> None:
+    """Each `sh` in a shell of its own, with Jenkins' cookie; the build's end kills whatever carries that."""
+    text = (project / "ci/Jenkinsfile").read_text()
+    name = re.search(r'TSENV_SESSION = "(.*)"', text)
+    assert name
+    lines = re.findall(r"^ *sh '(.*)'$", text, re.MULTILINE)
+    assert len(lines) == 5
+    script = "".join(f"sh -xe <<'END'\n{line}\nEND\n" for line in lines)
+    marked = "for p in /proc/[0-9]*; do grep -qz ^JENKINS_NODE_COOKIE=1 $p/environ && echo marked $(cat $p/comm); done"
+    script = script.replace(
+        "sh -xe <<'END'\ntsenv down", f"{{ {marked}; }} 2>/dev/null || true\nsh -xe <<'END'\ntsenv down"
+    )
+    session = name[1].replace("${BUILD_NUMBER}", str(os.getpid())).replace("${EXECUTOR_NUMBER}", "0")
+    done = shell_lines(lab, project, script, TSENV_SESSION=session, JENKINS_NODE_COOKIE="1", BUILD_ID="5")
+    assert done.returncode == 0, done
+    assert "my-server of tailnet A" in done.stdout
+    left = set(re.findall("^marked (.*)$", done.stdout, re.MULTILINE))
+    assert "bash" in left
+    assert not left & {"tailscaled", "pasta", "pasta.avx2", "tsenv-superviso", "python", "tsenv", "cat"}, left
+    until_gone(lab, addresses(done.stdout))
+
+
+def test_buildkite(lab: Lab, project: Path) -> None:
+    script = ". ci/buildkite/pre-command; ssh my-server uname -n; echo $(tailscale ip -4); bash -ec 'tailscale ip -4'; . ci/buildkite/pre-exit"
+    done = shell_lines(lab, project, script, BUILDKITE_JOB_ID=f"0199-{os.getpid()}")
+    assert done.returncode == 0, done
+    assert len(addresses(done.stdout)) == 1
+    until_gone(lab, addresses(done.stdout))
+
+
+def test_circleci(lab: Lab, project: Path) -> None:
+    """Each step is a bash that reads BASH_ENV first."""
+    import yaml
+
+    steps = yaml.safe_load((project / "ci/circleci.yml").read_text())["jobs"]["deploy"]["steps"]
+    commands = [step["run"] if isinstance(step["run"], str) else step["run"]["command"] for step in steps]
+    (project / "bash.env").touch(mode=0o666)
+    (project / "bash.env").chmod(0o666)
+    for number, command in enumerate(commands):
+        (project / f"step{number}.sh").write_text(command)
+    script = "".join(f"bash -eo pipefail step{number}.sh\n" for number in range(len(commands)))
+    env = {"BASH_ENV": f"{project}/bash.env", "CIRCLE_WORKFLOW_JOB_ID": f"c-{os.getpid()}"}
+    done = shell_lines(lab, project, script, **env)
+    assert done.returncode == 0, done
+    assert "my-server of tailnet A" in done.stdout
+    assert len(addresses(done.stdout)) == 1
+    until_gone(lab, addresses(done.stdout))
