@@ -17,6 +17,7 @@ from typing import Any
 from tsenv.errors import TsenvError
 
 FILE = ".tsenv.toml"
+_PORT_FORM = r"([0-9.]+:|\[[0-9a-fA-F:]+\]:)?[0-9]{1,5}(/udp|/tcp)?"
 MAX_BYTES = 64 * 1024  # a shell compares the content at a prompt; nobody's session needs more
 
 
@@ -38,14 +39,18 @@ class Config:
     up: bool | None = None
     login_server: str | None = None
     auth_key_file: str | None = None
+    client_id: str | None = None
+    client_secret_file: str | None = None
+    id_token_file: str | None = None
+    audience: str | None = None
     hostname: str | None = None
     exit_node: str | None = None
     accept_routes: bool | None = None
     accept_dns: bool | None = None
     advertise_tags: tuple[str, ...] | None = None
     allow_incoming: bool | None = None
-    publish: tuple[int, ...] | None = None
-    host_port: tuple[int, ...] | None = None
+    publish: tuple[int | str, ...] | None = None
+    host_port: tuple[int | str, ...] | None = None
     ephemeral: bool | None = None
     timeout: float | None = None
     wait_for: tuple[str, ...] | None = None
@@ -89,7 +94,12 @@ def _span(value: object) -> str | None:
     return value if isinstance(value, str) and re.fullmatch(r"([0-9]+[smhd])+", value) else None
 
 
-def _port(value: object) -> int | None:
+def _port(value: object) -> int | str | None:
+    """Return a number, or a text of the command line's form ([ADDRESS:]PORT[/udp]), whose value `up` checks."""
+    import re
+
+    if isinstance(value, str):
+        return value if re.fullmatch(_PORT_FORM, value) else None
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65536 else None  # noqa: PLR2004
 
 
@@ -123,7 +133,15 @@ class Key:
 
 _STRING = {"type": "string", "minLength": 1}
 _STRINGS = {"type": "array", "items": _STRING}
-_PORTS = {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 65535}}
+_PORTS = {
+    "type": "array",
+    "items": {
+        "oneOf": [
+            {"type": "integer", "minimum": 1, "maximum": 65535},
+            {"type": "string", "pattern": f"^{_PORT_FORM}$"},
+        ]
+    },
+}
 _BOOL = {"type": "boolean"}
 _NAME = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"}
 _SPAN = {"type": "string", "pattern": "^([0-9]+[smhd])+$"}
@@ -134,6 +152,10 @@ KEYS: Mapping[str, Key] = {
     "up": Key(_flag, "true or false", _BOOL, "Let the shell hook bring the session up on entering the folder."),
     "login_server": Key(_text, "a URL", _STRING, "Control server, for headscale."),
     "auth_key_file": Key(_text, "a path", _STRING, "File that holds the auth key (the key itself never goes here)."),
+    "client_id": Key(_text, "an OAuth client's id", _STRING, "OAuth client, with client_secret_file or an identity."),
+    "client_secret_file": Key(_text, "a path", _STRING, "File that holds the OAuth client's secret."),
+    "id_token_file": Key(_text, "a path", _STRING, "File that holds an OIDC identity token."),
+    "audience": Key(_text, "a text", _STRING, "Audience of the OIDC identity token."),
     "hostname": Key(_text, "a host name", _STRING, "Name of the node in the tailnet."),
     "exit_node": Key(_text, "a name or address", _STRING, "Peer through which all traffic leaves."),
     "accept_routes": Key(_flag, "true or false", _BOOL, "Use the subnet routes that peers advertise."),
@@ -280,7 +302,7 @@ def schema() -> dict[str, Any]:
 
 
 def allow_store() -> Path:
-    """Return the folder of allowed copies: $XDG_DATA_HOME/tsenv/allow (not the state folder, whose names are sessions)."""
+    """Return the folder of allowed copies (not below the state folder, where a name is a session)."""
     data = os.environ.get("XDG_DATA_HOME", "")
     base = Path(data) if data.startswith("/") else Path.home() / ".local/share"
     return base / "tsenv/allow"

@@ -142,7 +142,7 @@ class Terminal:
         path.write_text(rc)
         (world.home / ".hushlogin").touch()
         self.child = pexpect.spawn(
-            shell_path(shell), ["-i"] if shell != "fish" else ["-i"],
+            shell_path(shell), ["-i"],
             env={**world.environment, **environment}, cwd=str(world.root / "work"),
             encoding="utf-8", codec_errors="replace", timeout=20, echo=False, dimensions=(50, 400),
         )  # fmt: skip

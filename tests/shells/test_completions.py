@@ -79,7 +79,7 @@ def test_global_options(completed, shell):
 def test_zsh_knows_the_same_words():
     """What stands in _tsenv for each verb, since zsh shows its answers only on a terminal."""
     text = (REPOSITORY / "completions/_tsenv").read_text()
-    verbs = set(re.findall(r"^        '([a-z]+):", text, re.M))
+    verbs = set(re.findall(r"^        '([a-z]+):", text, re.MULTILINE))
     assert verbs - LATER == set(cli.VERBS) - LATER
     up = set(re.findall(r"(--[a-z-]+)\[", text.split("    up=(")[1].split("\n    )")[0]))
     assert up == known()["run"] - {"-h", "--help"}
@@ -87,7 +87,7 @@ def test_zsh_knows_the_same_words():
     for verb, wanted in known().items():
         if verb in {None, "up", "run", "exec", "tailscale"}:
             continue
-        code = re.search(rf"^    (?:[a-z| ]*\b)?{verb}\b[a-z| ]*\)(.*?)(?=^    [a-z*]|;;)", text, re.M | re.S)
+        code = re.search(rf"^    (?:[a-z| ]*\b)?{verb}\b[a-z| ]*\)(.*?)(?=^    [a-z*]|;;)", text, re.MULTILINE | re.DOTALL)
         said = set(re.findall(r"(--[a-z-]+)\[", code[1] if code else "")) | set(re.findall(r"(--[a-z]+)\}", code[1] if code else ""))
         assert said == {o for o in wanted if o.startswith("--")} - {"--help"}, verb
 
@@ -149,7 +149,7 @@ def test_a_tab_answers_within_30_ms_and_starts_no_python(completed, shell):
     log = session.root / "trace"
     command = f"words=({line})" if shell == "bash" else "true"
     load = f"source '{REPOSITORY}/completions/{FILES[shell]}'"
-    once = 'COMP_WORDS=(tsenv exec ssh my); COMP_CWORD=3; COMP_LINE=$LINE; COMP_POINT=17; _tsenv' if shell == "bash" else 'complete -C "$LINE" >/dev/null'
+    once = "COMP_WORDS=(tsenv exec ssh my); COMP_CWORD=3; COMP_LINE=$LINE; COMP_POINT=17; _tsenv" if shell == "bash" else 'complete -C "$LINE" >/dev/null'
     argv = ["strace", "-f", "-qq", "-e", "trace=execve", "-o", log, shell_path(shell), "-c", f"{load}; {command}; {once}"]
     subprocess.run(argv, env={**session.environment, "LINE": line}, cwd=session.root / "work", check=True, capture_output=True)
     assert not [started for started in log.read_text().splitlines()[1:] if re.search(r"python|tsenv\b.*= 0", started.split(",")[0])]

@@ -17,13 +17,17 @@ name = "work"
 up = true
 login_server = "https://headscale.example"
 auth_key_file = "~/.key"
+client_id = "k1"
+client_secret_file = "~/.secret"
+id_token_file = "/run/token"
+audience = "api"
 hostname = "laptop"
 exit_node = "gate"
 accept_routes = true
 accept_dns = false
 advertise_tags = ["tag:ci"]
 allow_incoming = true
-publish = [8080]
+publish = [8080, "0.0.0.0:53/udp"]
 host_port = [5432]
 ephemeral = false
 timeout = 30
@@ -52,7 +56,7 @@ def parse(text):
 
 def test_every_key():
     found = parse(FULL)
-    assert set(config.KEYS) == {line.split(" = ")[0] for line in FULL.split("[wrap]")[0].split("\n") if line}
+    assert set(config.KEYS) == {line.split(" = ")[0] for line in FULL.split("[wrap]", maxsplit=1)[0].split("\n") if line}
     assert all(getattr(found, key) is not None for key in config.KEYS)
     assert found.wrap == config.Wrap(("ssh",), ("git",))
     assert found.up_options()["wait_for"] == ("my-server:22",)
@@ -69,7 +73,7 @@ def test_every_key():
         ("skip = []", "unknown key 'skip'", "did you mean 'wrap.skip'?"),
         ("zzzz = 1", "unknown key 'zzzz'", "known keys: name, up,"),
         ("[wrap]\nskp = []", "unknown key 'wrap.skp'", "did you mean 'wrap.skip'?"),
-        ("\"a\\u001b[31m\" = 1", "unknown key 'a?[31m'", ""),
+        ('"a\\u001b[31m" = 1', "unknown key 'a?[31m'", ""),
         ("name = '../x'", "name must be a name", ""),
         ("name = 1", "name must be", ""),
         ("up = 'yes'", "up must be true or false", ""),
@@ -77,12 +81,13 @@ def test_every_key():
         ("timeout = -1", "timeout must be a number", ""),
         ("timeout = nan", "timeout must be a number", ""),
         ("publish = [0]", "publish must be a list of ports", ""),
+        ("publish = ['80 ']", "publish must be a list of ports", ""),
         ("publish = 80", "publish must be a list of ports", ""),
         ("underlay = 'tap'", "underlay must be auto, host or pasta", ""),
         ("ttl = '2 hours'", "ttl must be a time like", ""),
         ("wrap = 1", "wrap must be a table", ""),
         ("[wrap]\nonly = ['/bin/ssh']", "wrap.only must be", ""),
-        ("hostname = \"a\\nb\"", "hostname must be", ""),
+        ('hostname = "a\\nb"', "hostname must be", ""),
         ("name = ", "not TOML", ""),
     ],
 )
@@ -99,7 +104,7 @@ def test_any_bytes_are_read_or_refused(content):
     try:
         config.parse(content, Path("/x/.tsenv.toml"))
     except TsenvError as error:
-        assert error.message.isprintable()  # noqa: PT017
+        assert error.message.isprintable()
 
 
 def test_deep_nesting_is_refused():

@@ -242,10 +242,10 @@ def test_up_true_brings_the_session_up_in_the_background(world, project, termina
         '#!/bin/sh\nif [ "$3" = up ]; then\n  echo "$*" >"$HOME/called"; while [ ! -e "$HOME/go" ]; do sleep 0.05; done\n'
         '  exec /bin/sh "$HOME/up.sh"\nfi\nexec "${0%/*}/tsenv-real" "$@"\n',
     )
-    (world.home / "up.sh").write_text("mv \"$HOME/../run/tsenv/hidden\" \"$HOME/../run/tsenv/proj\"\n")
+    (world.home / "up.sh").write_text('mv "$HOME/../run/tsenv/hidden" "$HOME/../run/tsenv/proj"\n')
     world.up("proj").rename(world.session_dir("hidden"))
     tty = terminal(TSENV_PROGRAM=str(world.bin / "tsenv"))
-    tty.run(f"cd proj; tsenv allow")
+    tty.run("cd proj; tsenv allow")
     tty.run("true")
     assert "bringing up 'proj' in the background" in tty.screen
     assert "outside 1" in tty.run("whereami 1")

@@ -70,7 +70,7 @@ def test_pain_07_no_duplicates_in_path(session, shell):
 @pytest.mark.parametrize("shell", POSIX)
 def test_pain_08_deactivate_from_the_environment_alone(session, shell):
     """A subshell that only inherited the variables (by an absolute path: `bash` itself would run inside)."""
-    child = f"/bin/sh -c 'whereami 1; eval \"$(tsenv deactivate --shell sh)\"; whereami 2; env | grep ^TSENV'"
+    child = "/bin/sh -c 'whereami 1; eval \"$(tsenv deactivate --shell sh)\"; whereami 2; env | grep ^TSENV'"
     done = session.run(shell, f"{on(shell)}\n{child}\nwhereami 3", check=False)
     assert done.stdout == "default 1\noutside 2\ndefault 3\n"
 
@@ -108,7 +108,7 @@ def test_pain_09_fish_builtins_shadowed(session):
 def test_pain_10_prompt_command_arrays(session, version):
     """More of it in test_hook.py."""
     value = "other" if version == "string" else "(other)"
-    done = session.run("bash", f"PROMPT_COMMAND={value}; eval \"$(tsenv hook bash)\"; declare -p PROMPT_COMMAND")
+    done = session.run("bash", f'PROMPT_COMMAND={value}; eval "$(tsenv hook bash)"; declare -p PROMPT_COMMAND')
     wanted = {"string": "declare -- PROMPT_COMMAND=$'other\\n__tsenv_prompt'", "array": 'declare -a PROMPT_COMMAND=([0]="other" [1]="__tsenv_prompt")'}
     assert done.stdout.strip() in {wanted[version], wanted[version].replace("$'other\\n", '"other\n').replace("'", '"')}
 
@@ -296,7 +296,7 @@ def test_jobs_signals_and_the_terminal_are_the_commands_own(session):
     tty.child.sendline("python3 -c 'import time; print(\"sta\" + \"rted\", flush=True); time.sleep(60)'")
     tty.child.expect("started")
     tty.child.sendintr()
-    assert "<130>" in tty.run("echo \"<$?>\"")
+    assert "<130>" in tty.run('echo "<$?>"')
     tty.child.sendline("python3 -c 'import time; print(\"sta\" + \"rted\", flush=True); time.sleep(1); print(\"do\" + \"ne\")'")
     tty.child.expect("started")
     tty.child.send("\x1a")

@@ -13,7 +13,7 @@ from tsenv.shells import quote, render
 STRINGS = [
     "", " ", "a b", "-n", "--", "'", '"', "''", '"\'"', "\\", "\\\\", "\\'", "'\\", "\\n", "a\\", "$HOME", "${x}", "$(touch hacked)",
     "`touch hacked`", "!", "!!", "a!b", "*", "?", "[a]", "{a,b}", "~", "~root", "#x", "a#b", "%", "%s", "a;b", "a&b", "a|b", "(x)", "<>",
-    "^", "=ls", "@BIN@", "é", "日本", "😀", "\t", "a\nb", "\n", "a\n\nb\n", "\x01", "\x7f", "'; touch hacked; '", "\" ; touch hacked; \"",
+    "^", "=ls", "@BIN@", "é", "日本", "😀", "\t", "a\nb", "\n", "a\n\nb\n", "\x01", "\x7f", "'; touch hacked; '", '" ; touch hacked; "',
     "');touch hacked;('", "\\');touch hacked#", "a\rb", "\udcff\udcfe", "caf\udce9", "\\\n", "\\!", "'!'",
 ]  # fmt: skip
 QUOTES = {"fish": quote.fish, "tcsh": quote.tcsh, "xonsh": quote.xonsh, "elvish": quote.elvish} | dict.fromkeys(POSIX, quote.posix)

@@ -1,8 +1,6 @@
 """`tsenv shell`'s half that is about the shell: his own rc files, then `(NAME)` before his prompt."""
 
-import os
 import re
-import time
 
 import pexpect
 import pytest
@@ -91,10 +89,10 @@ def test_fish_prompt_sees_the_users_status(start):
 
 
 def test_the_hook_in_the_rc_file_keeps_quiet_inside(start, session):
-    RC_BASH = 'PS1="mine> "; eval "$(tsenv hook bash)"'
+    rc = 'PS1="mine> "; eval "$(tsenv hook bash)"'
     child = start("bash")
     child.close(force=True)
-    (session.home / ".bashrc").write_text(RC_BASH + "\n")
+    (session.home / ".bashrc").write_text(rc + "\n")
     argv, extra = subshell(shell_path("bash"), "default", session.session_dir("default"))
     child = pexpect.spawn(argv[0], argv[1:], env={**session.environment, **extra, "TSENV_SESSION": "default"}, encoding="utf-8", timeout=20, echo=False, cwd=str(session.root / "work"))
     expect(child, r"\(default\) mine> ")

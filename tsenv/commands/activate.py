@@ -109,7 +109,7 @@ def _wrap(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _automatic(args: argparse.Namespace, shell: str) -> str:
-    """Answer the hook, which has entered the folder of an allowed file. Trust is checked again here, with the content."""
+    """Answer the hook, which has entered the folder of an allowed file. Trust is checked again, with the content."""
     from tsenv import config
 
     found = config.load(args.auto)

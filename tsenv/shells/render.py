@@ -99,7 +99,8 @@ def hook(shell: str, program: str) -> str:
         "fish": ("activate.fish", "hook.fish"),
     }
     if shell not in files:
-        raise TsenvError(f"no hook for {shell}", f"bash, zsh and fish have one; {SHELLS[shell].how.format(command='tsenv activate')} works", USAGE)
+        works = SHELLS[shell].how.format(command="tsenv activate")
+        raise TsenvError(f"no hook for {shell}", f"bash, zsh and fish have one; {works} works", USAGE)
     from tsenv import config
 
     values = {"TSENV": program, "SHELL": shell, "ROOT": shims.root(), "ALLOW": str(config.allow_store())}

@@ -35,8 +35,8 @@ def subshell(shell_path: str, name: str, session_dir: str | os.PathLike[str]) ->
         # $ENV is expanded by the shell that reads it: the path itself in it could be executed.
         return [shell_path], environment | _moved("ENV", "$TSENV_RC") | {"TSENV_RC": rc}
     if kind == "xonsh":
-        rc = [*_xonsh_files(), _write(f"{folder}/xonshrc", "xonsh", prompt)]
-        return [shell_path], environment | {"XONSHRC": os.pathsep.join(rc)}
+        files = [*_xonsh_files(), _write(f"{folder}/xonshrc", "xonsh", prompt)]
+        return [shell_path], environment | {"XONSHRC": os.pathsep.join(files)}
     return [shell_path], environment
 
 
