@@ -54,4 +54,8 @@ fi
 if ! [ -r /proc/@ANCHOR@/ns/user ]; then
     refuse @FOREIGN@ @LEAVE@
 fi
+# nsenter opens the working directory: from one that may not be read, the command starts in / rather than not at all.
+if ! [ -r . ] || ! [ -x . ]; then
+    cd /
+fi
 exec @JOIN@ "$@"

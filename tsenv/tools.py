@@ -56,8 +56,19 @@ def find(name: str) -> str:
 
 def start(argv: list[str], **kwargs: Any) -> Any:
     """Start a program; returns plumbum's Popen. Keyword arguments are subprocess.Popen's, `env` is added to ours."""
+    _stand_somewhere()
     from plumbum import local
 
     if os.environ.get("TSENV_DEBUG"):
         print("+ " + shlex.join(argv), file=sys.stderr, flush=True)
     return local[argv[0]][argv[1:]].popen(**kwargs)
+
+
+def _stand_somewhere() -> None:
+    """Leave a working directory that was deleted or may not be entered: neither plumbum nor a program starts there."""
+    try:
+        here = os.access(os.getcwd(), os.X_OK)
+    except OSError:
+        here = False
+    if not here:
+        os.chdir("/")
