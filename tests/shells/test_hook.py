@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import time
@@ -371,9 +372,11 @@ def test_a_prompt_costs_less_than_half_a_millisecond(session, shell):
     loop = {"fish": "for i in (seq 1000); %s; end"}.get(shell, "i=0; while [ $i -lt 1000 ]; do %s; i=$((i+1)); done")
 
     def seconds(what):
-        started = time.monotonic()
+        """CPU time: the machine may have other work."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         session.run(shell, on_and(loop % what, shell))
-        return time.monotonic() - started
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    # A generous bound for a loaded machine; benchmarks/ holds the figure.
-    assert min(seconds(call) for _ in range(2)) - min(seconds("true") for _ in range(2)) < 1.5
+    # Twice the promise, for a machine whose two CPUs share a core; benchmarks/ holds the figure.
+    assert min(seconds(call) for _ in range(2)) - min(seconds("true") for _ in range(2)) < 1.0
