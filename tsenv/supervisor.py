@@ -35,6 +35,7 @@ from tsenv.session import Process, Session
 START_SECONDS = 10.0  # for pasta, for the anchor and for tailscaled's socket, each
 LOGOUT_SECONDS = 10.0
 HURRIED_LOGOUT_SECONDS = 0.6
+ATTACH_SECONDS = 2.0
 SWEEPS = 20  # over what runs inside at the end
 SETTLE_SECONDS = 1.0  # a network that changes does so in several steps
 END_SECONDS = 5.0
@@ -121,6 +122,8 @@ class Supervisor:
         self.tailscaled = Part("tailscaled", self._start_tailscaled)
         # What is in the logs of earlier sessions explains nothing.
         self.began_at = {part: logs.size(record.name, part) for part in logs.PARTS}
+        self.wdns = False
+        self.no_swap: str | None = None  # why sockets cannot be swapped here
         self.swap: underlay.SocketSwap | None = None
         self.bus: daemon.Bus | None = None
         self.refresh: Timer | None = None
@@ -166,6 +169,9 @@ class Supervisor:
         # pasta starts its command when interfaces and routes are there, so the holder's word means both.
         self._spawn(self.pasta, argv, stdin=self.lifeline, stdout=theirs.fileno())
         theirs.close()
+        # Pasta takes 30 ms: time to ask what others would wait for later.
+        self.wdns = _has_wdns(self.tools.nsenter)
+        self.no_swap = "not asked for" if self.session.underlay == "pasta" else underlay.probe()
         holder = _sender(ours, START_SECONDS) if self._heard_from(ours.fileno()) else 0
         ours.close()
         if not holder:
@@ -204,7 +210,7 @@ class Supervisor:
         self.session.netns = os.stat(f"/proc/{child.pid}/ns/net").st_ino
         self.session.userns = os.stat(f"/proc/{child.pid}/ns/user").st_ino
         self.loop.child(child, lambda status: self._lost("anchor", status))
-        script = namespace.join_script(self.session, wdns=_has_wdns(self.tools.nsenter))
+        script = namespace.join_script(self.session, wdns=self.wdns)
         session.replace(self.session.file("join"), script, 0o700)
 
     def _start_tailscaled(self) -> None:
@@ -228,8 +234,8 @@ class Supervisor:
         self._spawn(self.tailscaled, namespace.enter_argv(anchor) + argv, **self._daemon_files())
 
     def _start_with_swap(self, argv: list[str]) -> None:
-        if reason := underlay.probe():
-            raise underlay.UnderlayUnavailable(reason)
+        if self.no_swap:
+            raise underlay.UnderlayUnavailable(self.no_swap)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         anchor = self.session.pids["anchor"].pid
         launcher = [sys.executable, "-I", "-S", underlay.__file__, "--socket", str(theirs.fileno()), "--", *argv]
@@ -519,6 +525,8 @@ class Supervisor:
             if part.ended and not self.stopping and (part.timer is None or not part.timer.live):
                 part.timer = self.loop.after(part.wait, lambda: self._restart(part))
             return
+        if part.ended or self.stopping:
+            return
         self.log.event(f"{part.name} runs again")
         if part is self.pasta:
             self._trouble(part.name, "")
@@ -539,6 +547,9 @@ class Supervisor:
         argv = [*self._pasta_argv(), *namespace.attach_argv(self.session.pids["anchor"].pid)]
         self._spawn(self.pasta, argv, stdin=-3)
         self._watch_pasta()
+        deadline = time.monotonic() + ATTACH_SECONDS  # a host that has no network gives none
+        while not (self.pasta.ended or namespace.has_way_out(self.session) or time.monotonic() > deadline):
+            self.loop.step(0.01)  # pasta in the foreground tells nobody when it is done
 
     def _watch_pasta(self) -> None:
         """A process that ends pasta when the lifeline does. Should it be killed itself, there is another at once."""

@@ -1,6 +1,6 @@
 """The programs that tsenv drives, and how they are found and started.
 
-One function starts processes (`start`), through plumbum; TSENV_DEBUG=1 shows each argv. Secrets never are in one.
+One function starts processes (`start`); TSENV_DEBUG=1 shows each argv. Secrets never are in one.
 """
 
 import os
@@ -55,17 +55,22 @@ def find(name: str) -> str:
 
 
 def start(argv: list[str], **kwargs: Any) -> Any:
-    """Start a program; returns plumbum's Popen. Keyword arguments are subprocess.Popen's, `env` is added to ours."""
+    """Start a program; returns its subprocess.Popen. Keyword arguments are Popen's; pipes are the default, `env` is added to ours.
+
+    Not by plumbum, which is for those who use sessions from Python: it imports urllib and ssl, and its 60 ms and 8 MB would
+    stand before each `up` and stay in each supervisor (benchmarks/README.md).
+    """
     _stand_somewhere()
-    from plumbum import local
+    import subprocess
 
     if os.environ.get("TSENV_DEBUG"):
         print("+ " + shlex.join(argv), file=sys.stderr, flush=True)
-    return local[argv[0]][argv[1:]].popen(**kwargs)
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(argv, **(pipes | kwargs | {"env": {**os.environ, **kwargs.get("env", {})}}))
 
 
 def _stand_somewhere() -> None:
-    """Leave a working directory that was deleted or may not be entered: neither plumbum nor a program starts there."""
+    """Leave a working directory that was deleted or may not be entered: no program starts there."""
     try:
         here = os.access(os.getcwd(), os.X_OK)
     except OSError:
