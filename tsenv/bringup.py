@@ -62,6 +62,7 @@ def bring_up(name: str, wanted: Wanted, progress: Progress) -> tuple[Session, bo
         raise doctor.user().error()
     deadline = time.monotonic() + wanted.timeout
     paths.private_dir(paths.runtime_base())
+    _await_end(name, deadline, progress)
     with lock(name, deadline, progress):
         existing = _existing(name, wanted)
         if existing is not None:
@@ -76,6 +77,16 @@ def bring_up(name: str, wanted: Wanted, progress: Progress) -> tuple[Session, bo
             if isinstance(error, TsenvError):
                 raise doctor.explained(error) from None
             raise
+
+
+def _await_end(name: str, deadline: float, progress: Progress) -> None:
+    """A session that goes down by itself (--ttl, --with-pid) holds no lock, and must not be disturbed at its logout."""
+    found = session.load(name) if session.state(name) == "stopping" else None
+    fd = found.pids["supervisor"].open() if found else None
+    if fd is not None:
+        progress.phase(f"waiting for the end of the last '{name}'")
+        select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
+        os.close(fd)
 
 
 def _existing(name: str, wanted: Wanted) -> Session | None:
@@ -198,9 +209,12 @@ def _make(name: str, wanted: Wanted, deadline: float, progress: Progress) -> Ses
         resolvers = resolvers.isolated(wanted.options.login_server)
     namespace.seed(folder, resolvers)
     _wrapper(folder)
+    options = wanted.options
+    if options.ephemeral is None:
+        options = replace(options, ephemeral=bool(wanted.login()))
     record = Session(
         name=name,
-        options=wanted.options,
+        options=options,
         underlay="" if wanted.options.underlay == "auto" else wanted.options.underlay,
         port=_free_port(),
         until=wanted.until,
@@ -231,7 +245,13 @@ def _wrapper(folder: str) -> None:
     import shlex
 
     real, sock = (shlex.quote(os.path.join(folder, f)) for f in ("tailscale.real", daemon.SOCKET))
-    session.replace(os.path.join(folder, "tailscale"), f'#!/bin/sh\nexec {real} --socket={sock} "$@"\n', 0o700)
+    lines = (
+        "#!/bin/sh",
+        # Twice would be an error to tailscale: `tsenv tailscale` typed inside brings one along.
+        f'case ${{1-}} in --socket* | -socket*) ;; *) set -- --socket={sock} "$@" ;; esac',
+        f'exec {real} "$@"',
+    )
+    session.replace(os.path.join(folder, "tailscale"), "".join(f"{line}\n" for line in lines), 0o700)
 
 
 def _free_port() -> int:
@@ -380,6 +400,8 @@ class Login:
         lines = [daemon.clean(line.strip()) for line in self._said.splitlines() if line.strip()]
         if "USAGE" in lines:
             lines = lines[:1]  # a flag it does not know, or a value: what follows is all of its help
+        if lines and lines[-1].startswith("Response: "):
+            lines = [" ".join(lines[-2:])]  # what an OAuth server answered stands after the error
         last = lines[-1] if lines else "tailscale up failed"
         if "timeout waiting" in last:
             return self._late()
@@ -401,9 +423,14 @@ class Login:
 
 # What tailscale and control servers say, and what to do about it: (a part of the message, ours, the hint).
 REFUSALS = (
+    ("oauth2: cannot fetch token", "the OAuth client's secret was refused", "check the secret, or make a new client"),
+    ("/api/v2/oauth/token", "the OAuth client's secret could not be exchanged", "curl -v https://api.tailscale.com/"),
+    ("token exchange failed", "the identity token was refused", "check its subject, audience, age and client"),
+    ("require --id-token", "no identity token is to be had here", "GitHub: permissions: id-token: write"),
     ("invalid key: unable to validate API key", "the auth key is not valid", "check the key, or make a new one"),
     ("authkey expired", "the auth key has expired", "make a new one"),
     ("authkey already used", "the auth key was used already, and is for one use", "make a new one, or a reusable one"),
+    ("failed to parse auth-key", "the auth key is not valid", "check the key, or make a new one"),
     ("invalid authkey", "the auth key is not valid", "check the key, or make a new one"),
     ("invalid pre auth key", "the auth key is not valid", "check the key, or make a new one"),
     ("API key does not exist", "the auth key is not valid", "check the key, or make a new one"),

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from typing import Any
 
 from tsenv import session
@@ -21,6 +22,8 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(rows, indent=1))
         return 0
+    if not rows:
+        print("no sessions", file=sys.stderr)
     width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
         print(f"{row['name']:<{width}}  {row['state']:<9} {' '.join(row['addresses'][:1])}  {row['dns_name']}".rstrip())

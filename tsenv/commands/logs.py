@@ -8,7 +8,7 @@ from typing import Any
 from tsenv import logs
 from tsenv.cli import session_argument, session_name
 from tsenv.errors import TsenvError
-from tsenv.execute import become
+from tsenv.execute import become, check_command
 
 HELP = "the logs of a session, also of one that ended"
 
@@ -29,4 +29,4 @@ def main(args: argparse.Namespace) -> int:
     if not found:
         raise TsenvError(f"there are no logs of '{name}'", "tsenv list")
     sys.stdout.flush()
-    become("/usr/bin/tail", ["tail", "-n", "+1", *(["-F"] if args.follow else []), "--", *found])
+    become(check_command("tail"), ["tail", "-n", "+1", *(["-F"] if args.follow else []), "--", *found])

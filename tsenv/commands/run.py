@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import secrets
 import signal
@@ -39,6 +40,8 @@ def main(args: argparse.Namespace) -> int:
     base = args.name or "run"
     name = paths.valid_name(f"{base[:50]}-{secrets.token_hex(4)}")
     wanted = wanted_from(args, name)
+    # Whatever ends us, SIGKILL too, ends the session.
+    wanted = dataclasses.replace(wanted, with_pid=wanted.with_pid or os.getpid())
     try:
         with terminated():
             with shown() as progress:
@@ -54,8 +57,8 @@ def _run(argv: list[str]) -> int:
     sys.stdout.flush()
     pid = os.posix_spawn(argv[0], argv, os.environ, setsigdef=DEFAULTED)
     before = {number: signal.signal(number, lambda n, _: os.kill(pid, n)) for number in (signal.SIGTERM, signal.SIGHUP)}
-    # Ctrl-C reaches the command from the terminal itself; we only must survive it.
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
+    # Ctrl-C and Ctrl-\ reach the command from the terminal itself; we only must survive them.
+    before |= {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGQUIT)}
     try:
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     finally:

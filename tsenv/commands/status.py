@@ -100,7 +100,7 @@ def _show(found: dict[str, Any]) -> None:
         if value:
             console.print(Text(f"  {title:<12} {value}"))
     if found["peers"]:
-        table = Table("peer", "address", "", "path", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table = Table("  peer", "address", "", "path", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for peer in found["peers"]:
             table.add_row(*map(Text, (
                 f"  {peer['name']}", " ".join(peer["addresses"][:1]),
