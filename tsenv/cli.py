@@ -1,8 +1,8 @@
 """The parser and the way to a verb. Plumbum's cli is not used: it prints errors to stdout (DESIGN 8)."""
 
 import argparse
-import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -25,12 +25,32 @@ NAME: -n, else $TSENV_SESSION, else .tsenv.toml, else "default"
 """
 
 
+# Their stdout is run by a shell, for which `eval "$(failing)"` is a success: a failure prints `false` (STYLE rule 1).
+CODE_VERBS = ("activate", "deactivate", "hook", "completion", "env")
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal. Argparse itself asks shutil for that, at each option: 2 ms of `tsenv activate`."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            columns = os.get_terminal_size(1).columns
+        except OSError:
+            columns = 100
+        super().__init__(prog, width=max(columns, 60) - 2)
+
+
 class Parser(argparse.ArgumentParser):
     """One line for what is wrong and one for what to type, through the one door for errors."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "formatter_class": Formatter, "allow_abbrev": False})
+
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the whole usage."""
-        raise TsenvError(_with_guess(message, self), f"{self.prog} --help", USAGE)
+        verb = _verb(sys.argv[1:]) if self.prog == "tsenv" else ""  # what is not known is found by the whole parser
+        help_of = f"{self.prog} {verb}" if verb in VERBS else self.prog
+        raise TsenvError(_with_guess(message, self), f"{help_of} --help", USAGE)
 
 
 def _with_guess(message: str, parser: argparse.ArgumentParser) -> str:
@@ -44,6 +64,8 @@ def _with_guess(message: str, parser: argparse.ArgumentParser) -> str:
         message = f"unknown option or argument {word}"
     else:
         return message
+    import difflib
+
     near = difflib.get_close_matches(word.partition("=")[0], known, 1)
     return f"{message}; did you mean {near[0]}?" if near else message
 
@@ -58,13 +80,10 @@ def _all_actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 def parser(only: str | None = None) -> Parser:
     """The whole parser, or with `only` the one verb: each verb's module costs its import."""
-    top = Parser(
-        prog="tsenv", description="A virtualenv for the tailnet.", epilog=EPILOG, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    top = Parser(prog="tsenv", description="A virtualenv for the tailnet.", epilog=EPILOG)
     top.add_argument("-n", "--name", metavar="NAME", help="the session")
     top.add_argument("--version", action="version", version=f"tsenv {__version__}")
-    verbs: Any = top.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser)
+    verbs: Any = top.add_subparsers(prog="tsenv", dest="verb", metavar="VERB", parser_class=Parser)
     for verb in VERBS:
         if only is None or verb == only:
             _module(verb).add(verbs)
@@ -83,7 +102,12 @@ def main(argv: Sequence[str]) -> int:
         # Argparse would take all that follows NAME for these flags: options of ours too.
         at = words.index("--")
         words, extra = words[:at], words[at + 1 :]
-    args = parser(verb if verb in VERBS else None).parse_args(words)
+    try:
+        args = parser(verb if verb in VERBS else None).parse_args(words)
+    except TsenvError:
+        if verb in CODE_VERBS and not sys.stdout.isatty():
+            print("false")
+        raise
     args.extra = extra
     if args.verb is None:
         parser().print_help(sys.stderr)

@@ -106,7 +106,7 @@ def config_file(start: str | None = None) -> str | None:
         return None
     while True:
         candidate = os.path.join(folder, CONFIG_NAME)
-        if os.path.exists(candidate):
+        if os.path.lexists(candidate):  # a dangling link is refused by name, not passed over
             return candidate
         parent = os.path.dirname(folder)
         if parent == folder:

@@ -31,7 +31,6 @@ def add(sub: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         help="lead every command of this shell into the session",
         description="Print code that leads every program on PATH into the session.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("words", nargs="*", metavar="NAME", help="the session, and the shell if it must be said")
     parser.add_argument("--shell", help="the shell to print code for (default: the one that asks)")

@@ -21,7 +21,6 @@ def add(sub: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
             '  eval "$(tsenv completion zsh)"   after compinit\n'
             "fish:\n  tsenv completion fish > ~/.config/fish/completions/tsenv.fish"
         ),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("words", nargs="?", metavar="SHELL", help="bash, zsh or fish (default: the one that asks)")
     parser.add_argument("--shell", help=argparse.SUPPRESS)

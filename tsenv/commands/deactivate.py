@@ -15,7 +15,6 @@ def add(sub: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         help="undo activate in this shell",
         description="Print code that undoes `tsenv activate`, all edits made meanwhile kept.",
         epilog='example:\n  eval "$(tsenv deactivate)"',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--shell", help="the shell to print code for (default: the one that asks)")
     parser.set_defaults(main=main)

@@ -28,8 +28,6 @@ def add(verbs: Any) -> None:
         help=HELP,
         description=HELP,
         epilog=EPILOG,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="as JSON, with stable keys")
     parser.add_argument("--login-server", metavar="URL", help="the control server to try (default: as `up` would)")

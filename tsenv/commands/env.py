@@ -27,8 +27,7 @@ nushell:
 def add(verbs: Any) -> None:
     """Register the verb."""
     parser = verbs.add_parser(
-        "env", help=HELP, description=HELP, epilog=EPILOG, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "env", help=HELP, description=HELP, epilog=EPILOG,
     )  # fmt: skip
     parser.add_argument("words", nargs="?", metavar="NAME", help="the session (default: see tsenv --help)")
     form = parser.add_mutually_exclusive_group()

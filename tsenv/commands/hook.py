@@ -16,7 +16,6 @@ def add(sub: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         help="code for the rc file of bash, zsh or fish",
         description="Print code for the rc file: activate without eval, sessions of folders, the prompt.",
         epilog='in ~/.bashrc, ~/.zshrc:\n  eval "$(tsenv hook bash)"\nin config.fish:\n  tsenv hook fish | source',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("words", nargs="?", metavar="SHELL", help="bash, zsh or fish (default: the one that asks)")
     parser.add_argument("--shell", help=argparse.SUPPRESS)
