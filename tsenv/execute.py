@@ -50,7 +50,7 @@ def execute(given: "str | None", words: "list[str]") -> "NoReturn":
     folder = paths.session_dir(name)
     paths.check_private(os.path.dirname(folder))
     paths.check_private(folder)
-    if not os.path.exists(os.path.join(folder, "ready")):
+    if not _is_ready(folder):
         from tsenv import session
 
         session.usable(name)  # says what is the matter
@@ -62,6 +62,14 @@ def execute(given: "str | None", words: "list[str]") -> "NoReturn":
     if not cwd or not all(v.isascii() and v.isidentifier() for v in os.environ):
         _execute_without_shell(name, program, words, cwd)
     join(folder, words)
+
+
+def _is_ready(folder: str) -> bool:
+    try:
+        # A crash of the machine can leave empty files: an empty `join` would do nothing, with exit status 0.
+        return os.path.exists(os.path.join(folder, "ready")) and os.path.getsize(os.path.join(folder, "join")) > 0
+    except OSError:
+        return False
 
 
 def join(folder: str, words: "list[str]") -> "NoReturn":

@@ -50,7 +50,7 @@ def end(name: str, *, force: bool, quiet: bool = False) -> None:
     if force and session.is_locked(folder):
         _stop(name)  # it may be the one that goes up
     with lock(name, time.monotonic() + LEAVE_SECONDS):
-        now = session.state(name)
+        now = _state(name, force=force)
         if now in ("up", "degraded") and not force:
             _refuse_when_busy(name)
         stopped = _stop(name)
@@ -58,6 +58,16 @@ def end(name: str, *, force: bool, quiet: bool = False) -> None:
         remove(folder)
     if not quiet:
         print(f"{name}: {'down' if stopped else f'was {now}, removed'}")
+
+
+def _state(name: str, *, force: bool) -> str:
+    """session.state; with `force` also of one whose record cannot be read. It ends with its directory."""
+    try:
+        return session.state(name)
+    except TsenvError:
+        if not force:
+            raise
+        return "broken"
 
 
 def _refuse_when_busy(name: str) -> None:

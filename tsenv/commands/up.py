@@ -31,8 +31,8 @@ LABEL_MOST = 63
 def add(verbs: Any) -> None:
     """Register the verb."""
     parser = verbs.add_parser(
-        "up", help=HELP, description=HELP, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False, usage="tsenv [-n NAME] up [OPTIONS] [NAME] [-- FLAGS]",
+        "up", help=HELP, description=HELP, epilog=EPILOG,
+        usage="tsenv [-n NAME] up [OPTIONS] [NAME] [-- FLAGS]",
     )  # fmt: skip
     session_argument(parser)
     add_options(parser)
@@ -135,7 +135,7 @@ def wanted_from(args: argparse.Namespace, name: str) -> Wanted:
         allow_incoming=said.get("allow_incoming", False),
         publish=tuple(port_spec(str(p), loopback=True) for p in said.get("publish", ())),
         host_port=tuple(port_spec(str(p), loopback=False) for p in said.get("host_port", ())),
-        ephemeral=bool(credential) if ephemeral is None else ephemeral,
+        ephemeral=ephemeral,
         underlay=said.get("underlay", "auto"),
         isolated=said.get("isolated", False),
         extra=extra,
