@@ -53,6 +53,17 @@ def holder_argv() -> list[str]:
     return ["/bin/sh", "-c", "echo; exec /bin/cat >/dev/null"]
 
 
+def has_way_out(session: Session) -> bool:
+    """Whether there are routes inside by an interface of pasta's, as `/proc` shows them from outside."""
+    folder = f"/proc/{session.pids['anchor'].pid}/net"
+    for table, column in (("route", 0), ("ipv6_route", -1)):
+        with contextlib.suppress(OSError), open(f"{folder}/{table}", encoding="ascii") as file:
+            rows = [line.split() for line in file if line[:2] not in ("fe", "ff")]  # link-local is there from the start
+            if any(row[column] not in ("lo", "tailscale0", "Iface") for row in rows):
+                return True
+    return False
+
+
 def watcher_argv(watched: Process) -> list[str]:
     """Ends `watched` when stdin, the lifeline, ends; a process of another start time has only inherited its pid."""
     script = (

@@ -1,0 +1,325 @@
+"""Parts die, are stopped or are taken away: a session comes back, or says that it is over. It is never in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import lab_control
+import pytest
+from faults import (
+    back_after,
+    connection,
+    folder,
+    gone_after,
+    is_well,
+    kill,
+    log,
+    measured,
+    mounts,
+    pid,
+    record,
+    runs,
+    until,
+)
+from lab_box import allocate_octet
+from rig import Session
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+
+    from lab import Lab
+    from lab_box import Completed, Machine
+
+    from tests.e2e.conftest import NewSession
+
+pytestmark = pytest.mark.xdist_group("faults")
+
+PEER = ("curl", "-sS", "--max-time", "5", "http://my-server/")
+INTERNET = ("curl", "-sS", "--max-time", "5", "http://internet.lab.test/")
+
+
+def works(session: Session) -> None:
+    """Tailnet and internet can be reached, by name."""
+    for command, page in ((PEER, "my-server of tailnet A\n"), (INTERNET, "internet\n")):
+        done = session.exec(*command)
+        assert done.stdout == page, str(done)
+
+
+# --- it comes back --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
+def test_the_daemon_dies_and_an_open_ssh_connection_goes_on(session: Session, number: signal.Signals) -> None:
+    before = session.status()
+    with connection(session) as ask:
+        back = back_after(session, "tailscaled", number=number)
+        silence = back + ask()
+    after = session.status()
+    assert after["addresses"] == before["addresses"]
+    assert after["restarts"]["tailscaled"] == before["restarts"].get("tailscaled", 0) + 1
+    assert after["state"] == "up"
+    assert len([n for n in session.control.nodes() if n.name == session.name]) == 1
+    works(session)
+    measured(
+        f"tailscaled: {number.name}", "status: degraded, until then; an open connection is silent",
+        "the same node and address; open connections go on", {"back": back, "silence": silence},
+    )  # fmt: skip
+
+
+def test_the_daemon_runs_out_of_memory(session: Session) -> None:
+    victim = pid(session, "tailscaled")
+    session.machine.run(["prlimit", f"--pid={victim}", "--as=1:1"], check=True)
+    begin = time.monotonic()
+
+    def spent() -> bool:
+        session.machine.run(["tsenv", "-n", session.name, "tailscale", "netcheck"], timeout=20)
+        session.status()
+        return pid(session, "tailscaled") != victim
+
+    until(spent, "tailscaled to have asked for more memory than it may have", 30)
+    until(lambda: is_well(session), "the session to be whole again")
+    assert "tailscaled ended" in log(session)
+    works(session)
+    measured("tailscaled: no memory (RLIMIT_AS)", "status: degraded, until then", "the same node and address", {
+        "back": time.monotonic() - begin
+    })  # fmt: skip
+
+
+def test_pasta_dies(session: Session) -> None:
+    with connection(session) as ask:
+        back = back_after(session, "pasta")
+        silence = ask()
+        works(session)
+        # The second is another kind of process: it was attached, and has a watcher.
+        back = max(back, back_after(session, "pasta"))
+        works(session)
+    measured("pasta: SIGKILL", "connections to the internet break", "internet; the tailnet never went", {
+        "back": back, "silence": silence
+    })  # fmt: skip
+
+
+def test_both_die_at_once_while_twenty_commands_run(session: Session) -> None:
+    script = "sleep 0.2; curl -sS --retry 20 --retry-all-errors --retry-delay 1 --max-time 5 http://my-server/"
+    children = [session.popen("sh", "-c", script) for _ in range(20)]
+    back = back_after(session, "tailscaled", "pasta")
+    answers = [child.communicate(timeout=60) for child in children]
+    assert [out for out, _ in answers] == [b"my-server of tailnet A\n"] * 20, answers
+    assert session.status()["processes"] == []
+    works(session)
+    measured("tailscaled and pasta: SIGKILL, 20 exec running", "no command fails to start, none is ended", "all", {
+        "back": back
+    })  # fmt: skip
+
+
+def test_the_watcher_of_a_second_pasta_is_replaced(session: Session) -> None:
+    back_after(session, "pasta")
+    pasta = pid(session, "pasta")
+
+    def watchers() -> list[int]:
+        found = session.machine.run(["pgrep", "-f", f"read -r _; .* sh {pasta} "], user="root").stdout
+        return [int(word) for word in found.split()]
+
+    first = watchers()
+    assert len(first) == 1
+    os.kill(first[0], signal.SIGKILL)
+    until(lambda: watchers() not in ([], first), "another watcher")
+
+
+def test_a_suspended_machine_goes_on(session: Session) -> None:
+    """All that suspend does to processes. TTLs count the time asleep (tests/unit/test_loop.py)."""
+    found = record(session)
+    parts = [p["pid"] for p in found["pids"].values()]
+    with connection(session) as ask:
+        for part in parts:
+            os.kill(part, signal.SIGSTOP)
+        time.sleep(3)  # this is the test: time passes
+        for part in parts:
+            os.kill(part, signal.SIGCONT)
+        silence = ask()
+        works(session)
+    assert record(session)["pids"] == found["pids"]
+    measured("suspend and resume", "nothing", "all; open connections go on", {"silence": silence})
+
+
+# --- it is over -----------------------------------------------------------------------------------------------------
+
+
+def take_away(session: Session, what: str) -> None:
+    """Break a session for good."""
+    if what == "directory":
+        session.machine.run(["rm", "-rf", str(folder(session))])  # of etc/work not even its owner may list all
+    elif what == "moved":
+        session.machine.run(["mv", str(folder(session)), f"{folder(session)}.moved"], check=True)
+    elif what == "everything":
+        kill(session, "supervisor", "anchor", "inner", "tailscaled", "pasta")
+    else:
+        kill(session, what)
+
+
+ENDS = {
+    "anchor": "its anchor ended",
+    "supervisor": "its supervisor was killed",
+    "directory": "its directory was removed",
+    "moved": "its directory was removed",
+    "everything": "its supervisor was killed",
+}
+
+
+@pytest.mark.parametrize("what", ENDS)
+def test_without_it_nothing_runs_on_and_the_next_command_says_so(
+    new_session: NewSession, up: Callable[..., Completed], background: list[subprocess.Popen[bytes]], what: str
+) -> None:
+    session = new_session()
+    command = session.popen("sleep", "1000", stdout=None, stderr=None)
+    background.append(command)
+    until(lambda: session.status()["processes"], "the command to run inside")
+    found = record(session)
+    take_away(session, what)
+    if what != "everything":  # then nobody is left who could end commands: those go with the next `tsenv up`
+        gone = gone_after(found, 1.0)
+        assert command.wait(5) != 0
+    said = session.exec("true")
+    assert said.returncode == 125
+    expected = "supervisor or its anchor was killed" if what in ("supervisor", "everything") else ENDS[what]
+    assert session.name in said.stderr, said.stderr
+    assert expected in said.stderr, said.stderr
+    assert f"tsenv -n {session.name} up" in said.stderr
+    assert session.tsenv("status").returncode == 125
+    if what in ("supervisor", "everything"):
+        assert ENDS[what] in session.tsenv("status").stdout
+    up()
+    assert session.exec(*PEER).stdout == "my-server of tailnet A\n"
+    assert not any("sleep" in line for line in runs(found))
+    assert command.wait(5) != 0
+    session.tsenv("down", check=True)
+    assert not mounts(session)
+    session.machine.run(["rm", "-rf", f"{folder(session)}.moved"])
+    if what != "everything":
+        measured(f"{what} gone", f"“session … {ENDS[what]}”", "nothing runs on; `tsenv up` works anew", {"over": gone})
+
+
+def test_a_new_session_is_not_removed_by_the_one_whose_place_it_took(
+    new_session: NewSession, up: Callable[..., Completed]
+) -> None:
+    session = new_session()
+    session.machine.run(["rm", "-rf", str(folder(session))])
+    up()  # at once: the old one is still going down
+    until(lambda: log(session).rstrip().endswith(" down") or " down\n" in log(session), "the old one's end")
+    assert session.exec("true").returncode == 0
+
+
+# --- its life -------------------------------------------------------------------------------------------------------
+
+
+def node_is_gone(session: Session) -> bool:
+    """Whether the control server has no such node."""
+    return session.control.find(session.name) is None
+
+
+def test_with_pid_ends_with_a_killed_process_and_logs_out(machine: Machine, new_session: NewSession) -> None:
+    """A CI runner that is killed: nothing is told to anybody, and still the node goes."""
+    runner = machine.popen(["sleep", "1000"])
+    session = new_session("--with-pid", str(runner.pid))
+    found = record(session)
+    runner.kill()
+    runner.communicate()
+    gone = gone_after(found, 10)
+    assert node_is_gone(session)
+    assert not folder(session).exists()
+    assert f"process {runner.pid} has ended" in session.exec("true").stderr
+    measured("the process of --with-pid: SIGKILL", "nothing", "the session ends and logs out", {"over": gone})
+
+
+def test_ttl_ends_it_and_logs_out(new_session: NewSession) -> None:
+    session = new_session("--ttl", "4s")
+    found = record(session)
+    gone_after(found, 10)
+    assert node_is_gone(session)
+    assert "its time is over" in session.exec("true").stderr
+
+
+def test_sigterm_to_the_supervisor_is_down(new_session: NewSession) -> None:
+    session = new_session()
+    found = record(session)
+    kill(session, "supervisor", number=signal.SIGTERM)
+    gone = gone_after(found, 10)
+    assert node_is_gone(session)
+    assert not folder(session).exists()
+    measured("supervisor: SIGTERM", "nothing", "as `tsenv down`: logged out, nothing left", {"over": gone})
+
+
+def test_down_while_the_daemon_is_dead_logs_out_all_the_same(new_session: NewSession) -> None:
+    session = new_session()
+    kill(session, "tailscaled")
+    session.tsenv("down", check=True)
+    assert node_is_gone(session)
+
+
+def test_a_killed_ci_step_leaves_the_session(lab: Lab, up: Callable[..., Completed], session_name: str) -> None:
+    """The runner kills the step's whole process group; the session is for the next step, too."""
+    del up  # it only ends the session
+    command = f"tsenv -n {session_name} up --login-server {lab.control.url} --hostname {session_name}; sleep 1000"
+    step = lab.machine.popen(["sh", "-c", command], env={"TS_AUTHKEY": lab.control.auth_key()})
+    session = Session(session_name, lab.machine, lab.control)
+    until((folder(session) / "ready").exists, "the step to bring the session up")
+    os.killpg(step.pid, signal.SIGKILL)
+    step.communicate()
+    works(session)
+    session.tsenv("down", check=True)
+    measured("a CI step's process group: SIGKILL", "nothing", "the session was never gone", {})
+
+
+# --- the control server ---------------------------------------------------------------------------------------------
+
+
+def test_the_control_server_is_away_and_comes_back_without_memory(new_session: NewSession) -> None:
+    """Away: all goes on. Back as another: what is up stays up, and ends in time, though it cannot log out."""
+    port = 9000 + allocate_octet()
+    with lab_control.testcontrol(port) as server:
+        session = new_session(control=Server(server.url))
+        server.process.signal(signal.SIGSTOP)
+        back_after(session, "pasta")
+        assert session.exec(*INTERNET).stdout == "internet\n"
+        server.process.signal(signal.SIGCONT)
+        assert session.exec("getent", "hosts", session.status()["dns_name"]).returncode == 0
+    with lab_control.testcontrol(port):
+        assert session.exec(*INTERNET).stdout == "internet\n"
+        assert session.status()["state"] == "up"
+        begin = time.monotonic()
+        session.tsenv("down", check=True)
+        over = time.monotonic() - begin
+        assert over < 15
+        assert "could not log out" in log(session)
+    measured("control server away, then back without its memory", "in the log, at the end: could not log out",
+             "all that was up goes on", {"down takes": over})  # fmt: skip
+
+
+class Server:
+    """A test control server as the fixture `up` wants one: any key will do."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @staticmethod
+    def auth_key() -> str:
+        """Any."""
+        return "tskey-any"
+
+
+def test_a_node_whose_key_expires_says_what_to_do(new_session: NewSession) -> None:
+    session = new_session()
+    node = session.control.find(session.name)
+    assert node
+    begin = time.monotonic()
+    session.control.expire(node)
+    until(lambda: session.status()["state"] == "degraded", "the session to say so", 20)
+    told = time.monotonic() - begin
+    health = " ".join(session.status()["health"])
+    assert f"tsenv -n {session.name} down, then up with a new key" in health
+    assert session.exec(*INTERNET).stdout == "internet\n"
+    session.tsenv("down", check=True)
+    measured("the node's key expires", "status: degraded, with the words to type", "nothing by itself", {"told": told})
