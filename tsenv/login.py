@@ -42,7 +42,7 @@ def take(said: Mapping[str, Any], tags: Sequence[str], *, ephemeral: bool | None
     if len(given) > 1:
         words = " and ".join("--" + name.replace("_", "-") for name in given[:2])
         raise TsenvError(f"{words} are two ways to log in", "give one of them", USAGE)
-    life = f"ephemeral={'false' if ephemeral is False else 'true'}&preauthorized=true"
+    life = {"ephemeral": "false" if ephemeral is False else "true", "preauthorized": "true"}
     client = said.get("client_id") or environ["TS_CLIENT_ID"]
     key, secret, token, audience = _sources(said, environ, given[0] if given else "")
     if key.startswith(OAUTH):
@@ -76,24 +76,34 @@ def _sources(said: Mapping[str, Any], environ: Mapping[str, str], given: str) ->
     return ("", secret, "", "") if secret else ("", "", token, "" if token else audience)
 
 
-def _oauth(secret: str, tags: Sequence[str], life: str) -> Credential:
+def _oauth(secret: str, tags: Sequence[str], life: Mapping[str, str]) -> Credential:
     if not secret.startswith(OAUTH):
         raise TsenvError("this is no OAuth client secret", f"it begins with {OAUTH}", USAGE)
     _need_tags(tags, "an OAuth client")
     # tailscale takes the secret of an OAuth client wherever it takes a key, from 1.40 on; --client-secret is of 1.90.
     # Approval by hand would make a CI job wait for a person: keys of OAuth clients come preauthorized.
-    return Credential(secret if "?" in secret else f"{secret}?{life}", (f"--auth-key={PIPE}",))
+    return Credential(_with(secret, life), (f"--auth-key={PIPE}",))
 
 
-def _identity(client: str, token: str, audience: str, tags: Sequence[str], life: str) -> Credential:
+def _identity(client: str, token: str, audience: str, tags: Sequence[str], life: Mapping[str, str]) -> Credential:
     if not client:
         raise TsenvError("an identity token needs the client's id", "--client-id ID, or TS_CLIENT_ID", USAGE)
     _need_tags(tags, "an identity")
-    named = f"--client-id={client if '?' in client else f'{client}?{life}'}"
+    named = f"--client-id={_with(client, life)}"
     if token:
         return Credential(token, (named, f"--id-token={PIPE}"))
     # tailscale fetches the token itself: GitHub (permissions: id-token: write), AWS, GCP, Azure.
     return Credential("", (named, f"--audience={audience}"))
+
+
+def _with(word: str, attributes: Mapping[str, str]) -> str:
+    """`word` with tailscale's attributes (?NAME=VALUE&…), those that it does not carry itself."""
+    plain, _, own = word.partition("?")
+    given = [pair for pair in own.split("&") if pair]
+    names = [pair.partition("=")[0] for pair in given]
+    return (
+        f"{plain}?{'&'.join([*given, *(f'{name}={value}' for name, value in attributes.items() if name not in names)])}"
+    )
 
 
 def _need_tags(tags: Sequence[str], who: str) -> None:
