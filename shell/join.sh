@@ -30,6 +30,8 @@ if [ "$#" -eq 0 ]; then
 fi
 
 unset @SECRETS@
+# An activation is outside's: a hook in here must not put its shims back.
+unset TSENV_BIN TSENV_DIR TSENV_OLD_SESSION TSENV_AUTO
 TSENV_SESSION=@NAME@
 export TSENV_SESSION
 

@@ -35,8 +35,8 @@ if [ ! -e @SESSION@/ready ] || [ ! -r @SESSION@/join ]; then
 fi
 # Inside there are no shims: the command's children are inside anyway, and find the real programs at once.
 PATH=${__tsenv_kept#:}
-unset TSENV_BIN TSENV_DIR TSENV_OLD_SESSION TSENV_AUTO
 set -- "$__tsenv_real" "$@"
 unset __tsenv_name __tsenv_rest __tsenv_kept __tsenv_real __tsenv_dir
 # Read, not started: one process less. It ends in exec.
+# shellcheck source=/dev/null
 . @SESSION@/join
