@@ -1,0 +1,3 @@
+def text(r): 
+    import json; return json.dumps(r,indent=0)
+def write(r): pass
