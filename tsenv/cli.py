@@ -37,11 +37,29 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
             columns = os.get_terminal_size(1).columns
         except OSError:
             columns = 100
-        super().__init__(prog, width=max(columns, 60) - 2)
+        super().__init__(prog, max_help_position=30, width=max(columns, 60) - 2)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """`--[no-]this` instead of `--this, --no-this`, which would take a line of its own."""
+        if isinstance(action, argparse.BooleanOptionalAction):
+            return action.option_strings[0].replace("--", "--[no-]", 1)
+        return super()._format_action_invocation(action)
 
 
 class Parser(argparse.ArgumentParser):
     """One line for what is wrong and one for what to type, through the one door for errors."""
+
+    elsewhere: tuple[str, ...] = ()  # groups of options that another verb's help tells about
+
+    def format_help(self) -> str:
+        """As argparse has it, without the groups that are told about elsewhere."""
+        groups, self._action_groups = self._action_groups, [
+            group for group in self._action_groups if group.title not in self.elsewhere
+        ]
+        try:
+            return super().format_help()
+        finally:
+            self._action_groups = groups
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{**options, "formatter_class": Formatter, "allow_abbrev": False})

@@ -12,6 +12,7 @@ def add(sub: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "allow",
         help="trust this folder's .tsenv.toml, as it is now",
         description="Trust .tsenv.toml with its present content: the hook activates it.",
+        epilog="example:\n  cat .tsenv.toml && tsenv allow",
     )
     parser.add_argument("path", nargs="?", help="the file or its folder (default: the nearest upward)")
     parser.set_defaults(main=main)

@@ -12,6 +12,7 @@ def add(sub: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "deny",
         help="trust this folder's .tsenv.toml no longer",
         description="Trust .tsenv.toml no longer, and let the hook stop asking.",
+        epilog="example:\n  tsenv deny ~/src/strange",
     )
     parser.add_argument("path", nargs="?", help="the file or its folder (default: the nearest upward)")
     parser.set_defaults(main=main)

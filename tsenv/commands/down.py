@@ -15,11 +15,12 @@ from tsenv.errors import TsenvError
 from tsenv.supervisor import remove
 
 HELP = "end a session"
+EPILOG = "examples:\n  tsenv down\n  tsenv down --all --force"
 
 
 def add(verbs: Any) -> None:
     """Register the verb."""
-    parser = verbs.add_parser("down", help=HELP, description=HELP, epilog="  tsenv down\n  tsenv down --all --force")
+    parser = verbs.add_parser("down", help=HELP, description=HELP, epilog=EPILOG)
     session_argument(parser)
     parser.add_argument("--all", action="store_true", help="all sessions of this user")
     parser.add_argument("--force", action="store_true", help="also when processes run inside: they are ended")

@@ -16,9 +16,9 @@ from tsenv.shells import alive, detect, render
 HELP = "print the session's environment variables"
 EPILOG = """\
 examples:
-  eval "$(tsenv env)"                       in a script: every program joins, as after activate
+  eval "$(tsenv env)"            in a script: every program joins, as after activate
   tsenv env --json | jq -r .TSENV_DIR
-  tsenv env --dotenv >job.env               without PATH: this is for variables, not for a shell
+  tsenv env --dotenv >job.env    without PATH: for variables, not for a shell
 nushell:
   tsenv env --json | from json | load-env
 """

@@ -14,7 +14,7 @@ def add(sub: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = sub.add_parser(
         "hook",
         help="code for the rc file of bash, zsh or fish",
-        description="Print code for the rc file: activate without eval, sessions of folders, the prompt.",
+        description="Print code for the rc file: no eval, sessions of folders, the prompt.",
         epilog='in ~/.bashrc, ~/.zshrc:\n  eval "$(tsenv hook bash)"\nin config.fish:\n  tsenv hook fish | source',
     )
     parser.add_argument("words", nargs="?", metavar="SHELL", help="bash, zsh or fish (default: the one that asks)")

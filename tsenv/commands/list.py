@@ -8,11 +8,12 @@ from typing import Any
 from tsenv import session
 
 HELP = "all your sessions"
+EPILOG = "examples:\n  tsenv list\n  tsenv list --json | jq -r '.[].name'"
 
 
 def add(verbs: Any) -> None:
     """Register the verb."""
-    parser = verbs.add_parser("list", help=HELP, description=HELP)
+    parser = verbs.add_parser("list", help=HELP, description=HELP, epilog=EPILOG)
     parser.add_argument("--json", action="store_true", help="[{name, state, addresses, dns_name, since}, …]")
 
 

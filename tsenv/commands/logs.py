@@ -11,11 +11,12 @@ from tsenv.errors import TsenvError
 from tsenv.execute import become, check_command
 
 HELP = "the logs of a session, also of one that ended"
+EPILOG = "examples:\n  tsenv logs --tailscaled\n  tsenv logs -f work"
 
 
 def add(verbs: Any) -> None:
     """Register the verb."""
-    parser = verbs.add_parser("logs", help=HELP, description=HELP)
+    parser = verbs.add_parser("logs", help=HELP, description=HELP, epilog=EPILOG)
     session_argument(parser)
     parser.add_argument("-f", "--follow", action="store_true", help="go on as more comes")
     for part in logs.PARTS:

@@ -14,6 +14,7 @@ def add(sub: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         "rehash",
         help="renew the shims after programs were installed",
         description="Renew the active session's shims: one for each program on PATH.",
+        epilog="example:\n  pip install httpie && tsenv rehash",
     )
     parser.set_defaults(main=main)
 

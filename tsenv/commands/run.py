@@ -18,15 +18,22 @@ from tsenv.execute import DEFAULTED, check_command
 from tsenv.progress import shown
 
 HELP = "one command in a session of its own"
+EPILOG = """\
+options: those of `tsenv up` that shape the session; see tsenv up --help
+examples:
+  tsenv run --auth-key-file ~/.ts.key -- ssh my-server uptime
+  tsenv run --wait-for db:5432 -- psql -h db -c 'select 1'
+"""
 
 
 def add(verbs: Any) -> None:
     """Register the verb."""
     parser = verbs.add_parser(
-        "run", help=HELP, description=HELP + "; exit status: the command's", allow_abbrev=False,
-        epilog="  tsenv run --auth-key-file KEY -- ssh my-server uptime",
+        "run", help=HELP, description=HELP + "; exit status: the command's",
+        usage="tsenv run [OPTIONS OF up] -- CMD [ARGS…]", epilog=EPILOG,
     )  # fmt: skip
     add_options(parser)
+    parser.elsewhere = ("login", "network", "time")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD", help="the command and its arguments")
 
 

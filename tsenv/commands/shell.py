@@ -10,11 +10,12 @@ from tsenv.cli import session_argument, session_name
 from tsenv.execute import check_command, join
 
 HELP = "your shell, wholly inside the session"
+EPILOG = "examples:\n  tsenv shell\n  tsenv shell work"
 
 
 def add(verbs: Any) -> None:
     """Register the verb."""
-    parser = verbs.add_parser("shell", help=HELP, description=HELP + "; exit leaves it")
+    parser = verbs.add_parser("shell", help=HELP, description=HELP + "; exit leaves it", epilog=EPILOG)
     session_argument(parser)
 
 

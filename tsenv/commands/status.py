@@ -12,11 +12,12 @@ from tsenv.errors import FAILED, TsenvError
 from tsenv.session import Session
 
 HELP = "state, addresses, peers, processes inside"
+EPILOG = "examples:\n  tsenv status\n  tsenv status work --json | jq -r '.addresses[0]'"
 
 
 def add(verbs: Any) -> None:
     """Register the verb."""
-    parser = verbs.add_parser("status", help=HELP, description=HELP)
+    parser = verbs.add_parser("status", help=HELP, description=HELP, epilog=EPILOG)
     session_argument(parser)
     parser.add_argument("--json", action="store_true", help="as JSON, with stable keys")
 

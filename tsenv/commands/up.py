@@ -21,9 +21,10 @@ from tsenv.session import Options, Session
 
 HELP = "bring a session up"
 EPILOG = """\
-keys: --auth-key-file PATH, or TS_AUTHKEY in the environment; without a key the login is by URL and the node stays
+without a key (TS_AUTHKEY counts, too) the login is by URL, and the node stays
+examples:
   tsenv up --auth-key-file ~/.ts.key --wait-for my-server:22
-  tsenv up ci -- --advertise-connector        what follows -- goes to `tailscale up`
+  tsenv up ci -- --advertise-connector    what follows -- goes to `tailscale up`
 """
 LABEL_MOST = 63
 
@@ -44,11 +45,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     login = parser.add_argument_group("login")
     login.add_argument("--login-server", metavar="URL", help="control server, for headscale")
     login.add_argument("--auth-key-file", metavar="PATH", help="file that holds the auth key; - is stdin")
-    login.add_argument("--auth-key", metavar="KEY", help="the key itself (ps shows it to everybody: better a file)")
+    login.add_argument("--auth-key", metavar="KEY", help="the key itself (ps shows it: better a file)")
     login.add_argument("--client-secret-file", metavar="PATH", help="file with an OAuth client's secret; - is stdin")
     login.add_argument("--client-id", metavar="ID", help="client of --id-token-file or --audience")
-    login.add_argument("--id-token-file", metavar="PATH", help="file that holds an identity token (OIDC); - is stdin")
-    login.add_argument("--audience", metavar="AUD", help="the identity token is fetched from CI or cloud, for AUD")
+    login.add_argument("--id-token-file", metavar="PATH", help="file with an identity token (OIDC); - is stdin")
+    login.add_argument("--audience", metavar="AUD", help="get the identity token from CI or cloud")
     login.add_argument("--hostname", metavar="NAME", help="name of the node (default: tsenv-HOST-SESSION)")
     login.add_argument("--advertise-tags", metavar="TAGS", help="tags of the node, like tag:ci,tag:web")
     both = argparse.BooleanOptionalAction
@@ -63,7 +64,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     net.add_argument("--publish", metavar="PORT", action="append", help="open a port of the session on this host")
     net.add_argument("--host-port", metavar="PORT", action="append", help="let the session reach this loopback port")
     net.add_argument("--isolated", action=both, help="tailnet only: refuse everything else")
-    net.add_argument("--underlay", choices=["auto", "host", "pasta"], help="how tailscaled reaches the network")
+    ways = ["auto", "host", "pasta"]
+    net.add_argument("--underlay", metavar="HOW", choices=ways, help="tailscaled's way out: auto, host or pasta")
     wait = parser.add_argument_group("time")
     wait.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="give up after this (default: 60)")
     wait.add_argument("--wait-for", metavar="HOST[:PORT]", action="append", help="ready only when this peer answers")
