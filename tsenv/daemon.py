@@ -4,6 +4,7 @@ The LocalAPI is HTTP on a unix socket (tailscale.com/ipn/localapi). Requests are
 the answer is neither chunked nor kept alive: http.client would cost more than the rest of `tsenv status`.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -240,8 +241,9 @@ class Bus:
             self._head = False
         while not self._head and b"\n" in self._buffer:
             line, _, self._buffer = self._buffer.partition(b"\n")
-            if line.strip():
-                handle(json.loads(line))
+            with contextlib.suppress(ValueError, RecursionError):  # no JSON: not for us
+                if isinstance(notice := json.loads(line), dict):
+                    handle(notice)
         return bool(data)
 
 

@@ -171,15 +171,38 @@ def load(name: str) -> Session | None:
         data["options"] = Options.from_json(data["options"])
         known = {f.name for f in dataclasses.fields(Session)}
         session = Session(**{k: v for k, v in data.items() if k in known})
+        _check_kinds(session)
+        _check_kinds(session.options)
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, OSError) as error:
         raise TsenvError(
             f"{folder}/{RECORD} cannot be read: {error}", f"tsenv -n {name} down --force   removes it"
         ) from None
     if session.name != name:
         raise TsenvError(f"{folder}/{RECORD} speaks of another session", f"tsenv -n {name} down --force   removes it")
     return session
+
+
+# What may stand where a default is None, and what the collections hold.
+_KINDS: dict[str, tuple[type, ...]] = {
+    "until": (int, float, type(None)), "with_pid": (int, type(None)), "ephemeral": (bool, type(None)), "since": (int, float),
+}  # fmt: skip
+_HOLDS: dict[str, type] = {"pids": Process, "restarts": int}
+
+
+def _check_kinds(record: Any) -> None:
+    """TypeError unless every field holds what its default is: a record that was damaged is refused here, once."""
+    for f in dataclasses.fields(record):
+        value = getattr(record, f.name)
+        default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
+        kinds = _KINDS.get(f.name) or (str if default is dataclasses.MISSING else type(default),)
+        items = list(value.values()) if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else []
+        # bool is an int in Python, and NaN is a float.
+        whole = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+        whole = whole and value == value  # noqa: PLR0124
+        if not whole or not all(isinstance(item, _HOLDS.get(f.name, str)) for item in items):
+            raise TypeError(f"{f.name} cannot be {value!r:.40}")
 
 
 def state(name: str) -> str:

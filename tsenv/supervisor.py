@@ -445,7 +445,7 @@ class Supervisor:
         except ValueError:
             return
         # Only what may stand in a host name: this file is read by completions (PAINS 2.1).
-        hosts = {name for peer in status.peers for name in (peer.name, peer.dns_name) if _is_host(name)}
+        hosts = {name for peer in status.peers for name in (peer.name, peer.dns_name) if is_host(name)}
         session.replace(self.session.file("peers"), "".join(f"{host}\n" for host in sorted(hosts)))
 
     def _meaning(self, state: str) -> str:
@@ -751,8 +751,10 @@ def remove(folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_host(name: str) -> bool:
-    return bool(name) and len(name) < 254 and name.isascii() and name.replace("-", "").replace(".", "").isalnum()  # noqa: PLR2004
+def is_host(name: str) -> bool:
+    """Whether a peer's name may stand where a shell completes words: nothing but a host name, and no option."""
+    letters = name.replace("-", "").replace(".", "")
+    return name[:1].isalnum() and len(name) < 254 and name.isascii() and letters.isalnum()  # noqa: PLR2004
 
 
 def _sender(channel: socket.socket, seconds: float) -> int:

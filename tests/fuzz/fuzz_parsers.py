@@ -1,0 +1,75 @@
+"""Coverage-guided fuzzing of the parsers, by atheris, for as long as one likes (not part of `make test`).
+
+    uv venv /tmp/fuzz && uv pip install -p /tmp/fuzz atheris
+    PYTHONPATH=. /tmp/fuzz/bin/python tests/fuzz/fuzz_parsers.py config|record|status|names -max_total_time=60
+
+Anything but a TsenvError is a find; libFuzzer writes the input to crash-… in the working directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["tsenv"]):
+    from tsenv import config, daemon, namespace, paths, session
+    from tsenv.errors import TsenvError
+
+FOLDER = Path(tempfile.mkdtemp()) / "tsenv/x"
+
+
+def one_config(data: bytes) -> None:
+    """Feed `.tsenv.toml`."""
+    with contextlib.suppress(TsenvError):
+        config.parse(data, Path("/x/.tsenv.toml")).up_options()
+
+
+def one_record(data: bytes) -> None:
+    """Feed `session.json`."""
+    (FOLDER / "session.json").write_bytes(data)
+    with contextlib.suppress(TsenvError):
+        session.load("x")
+        session.state("x")
+
+
+def one_status(data: bytes) -> None:
+    """Feed `tailscale status --json`: what it gives is fit for a terminal."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(found, dict):
+        status = daemon.Status.parse(found)
+        for peer in status.peers:
+            assert (peer.name + peer.dns_name + peer.path).isprintable()  # noqa: S101 - this is a test
+
+
+def one_name(data: bytes) -> None:
+    """Feed session names and ports."""
+    text = data.decode(errors="surrogateescape")
+    for parse in (paths.valid_name, lambda t: namespace.port_spec(t, loopback=True)):
+        with contextlib.suppress(TsenvError):
+            parse(text)
+
+
+TARGETS = {"config": one_config, "record": one_record, "status": one_status, "names": one_name}
+
+
+def main() -> None:
+    """Fuzz the target that the command line names."""
+    target = TARGETS[sys.argv.pop(1)]
+    FOLDER.mkdir(parents=True, mode=0o700)
+    FOLDER.parent.chmod(0o700)
+    os.environ["XDG_RUNTIME_DIR"] = str(FOLDER.parent.parent)
+    atheris.Setup(sys.argv, target)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
