@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,7 @@ def joining(lab: Lab, plan: Plan) -> dict[str, Any]:
         where, name = inside.machine, "bench-host"
         values: dict[str, list[float]] = _starts(where, _rows(where, name), plan.starts)
         for shell in ("bash", "zsh", "fish"):
-            for what, found in _shell(where, shell, name, plan.starts).items():
-                values[what] = found
+            values.update(_shell(where, shell, name, plan.starts))
     return {row: spread(found) for row, found in values.items()}
 
 
@@ -51,7 +51,9 @@ def _rows(where: Machine, name: str) -> dict[str, list[str]]:
 
 def _shimmed(where: Machine, name: str) -> str:
     """The shim of a program that does nothing. `true` itself is of those that get none."""
-    home = where.run(["sh", "-c", "mkdir -p ~/bench-bin && cp /bin/true ~/bench-bin/bench-true && cd && pwd"], check=True)
+    home = where.run(
+        ["sh", "-c", "mkdir -p ~/bench-bin && cp /bin/true ~/bench-bin/bench-true && cd && pwd"], check=True
+    )
     words = f'PATH=~/bench-bin:$PATH && eval "$(tsenv activate {name} --shell bash)" && type -P bench-true'
     shim = where.run(["bash", "-c", words], check=True).stdout.strip()
     if not shim or shim.startswith(home.stdout.strip() + "/bench-bin"):
@@ -73,11 +75,13 @@ def _starts(where: Machine, rows: dict[str, list[str]], count: int) -> dict[str,
 def _shell(where: Machine, shell: str, name: str, count: int) -> dict[str, list[float]]:
     """Lines "WHAT MILLISECONDS" of programs/prompt.SHELL."""
     argv = [shell, f"{ways.BENCH}/prompt.{shell}", name, str(max(3, count // 4))]
-    done = where.run(argv, env={"TSENV_PYTHON": INTERPRETER}, timeout=120)
+    rows = _rows(where, name)
+    typed = {"TSENV_PYTHON": INTERPRETER, "TYPED": " ".join(rows["two nsenter"]), "JOIN": " ".join(rows["join"])}
+    done = where.run(argv, env={**typed}, timeout=120)
     if done.returncode:
         raise MeasurementError(str(done))
     values: dict[str, list[float]] = defaultdict(list)
-    for line in done.stdout.splitlines():
-        what, ms = line.split()
+    # fish surrounds what it prints with escape sequences.
+    for what, ms in re.findall(r"(python|activate|typed|join|prompt[a-z.]*) ([0-9.]+)$", done.stdout, re.MULTILINE):
         values[what if what.startswith("prompt") else f"shell {what}"].append(float(ms))
     return values

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import select
+import subprocess
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import ways
-from measure import cpu_seconds, pss, quiet, spread, wakeups
+from measure import MeasurementError, cpu_seconds, pss, quiet, spread, wakeups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,18 +52,20 @@ def _command(lab: Lab, who: str, verb: str) -> tuple[list[str], dict[str, str | 
 def _timed(where: Machine, argv: Sequence[str], environment: dict[str, str | None]) -> float:
     """Milliseconds from before the start to after the end. What runs on in the background holds no pipe of ours."""
     begin = time.perf_counter()
-    child = where.popen(["sh", "-c", '"$@" >/dev/null 2>&1', "sh", *argv], env=environment)
-    status = child.wait(60)
+    child = where.popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # Not wait(60): with a deadline, Popen looks every 50 ms.
+    handle = os.pidfd_open(child.pid)
+    ended = select.select([handle], [], [], 60)[0]
     took = (time.perf_counter() - begin) * 1000
-    for pipe in (child.stdout, child.stderr):
-        if pipe:
-            pipe.close()
-    if status:
-        raise RuntimeError(f"{' '.join(argv)}: exit status {status}")
+    os.close(handle)
+    if not ended:
+        child.kill()
+    if status := child.wait():
+        raise MeasurementError(f"{' '.join(argv)}: exit status {status}")
     return took
 
 
-# --- many at once -------------------------------------------------------------------------------------------------------
+# --- many at once -----------------------------------------------------------------------------------------------------
 
 
 def crowds(lab: Lab, plan: Plan) -> dict[str, Any]:
@@ -86,7 +91,9 @@ def _crowd(lab: Lab, where: Machine, who: str, count: int, plan: Plan) -> dict[s
         with ThreadPoolExecutor(count) as pool:
             ready = list(pool.map(one, names))
         parts = [_parts(where, who, name) for name in names]
-        return {"ready_all": spread([max(ready)]), "ready_each": spread(ready)} | _idle(parts, plan.idle_seconds)
+        return {"ready_all": spread([max(ready)]), "ready_each": spread(ready)} | _idle(
+            parts, plan.settle_seconds, plan.idle_seconds
+        )
     finally:
         with ThreadPoolExecutor(count) as pool:
             list(pool.map(lambda name: _timed(where, *_crowd_command(lab, who, "down", name, "")), names))
@@ -113,11 +120,11 @@ def _parts(where: Machine, who: str, name: str) -> dict[str, int]:
     }
 
 
-def _idle(parts: list[dict[str, int]], seconds: float) -> dict[str, Any]:
+def _idle(parts: list[dict[str, int]], settle: float, seconds: float) -> dict[str, Any]:
     """Memory of each session and its supervisor; processor time and wake-ups while nothing happens."""
     pids = [pid for one in parts for pid in one.values()]
     supervisors = [one["supervisor"] for one in parts if "supervisor" in one]
-    quiet(2)  # logging in has an aftermath
+    quiet(settle)  # logging in has an aftermath
     before, woken = cpu_seconds(pids), [wakeups(pid) for pid in supervisors]
     quiet(seconds)
     used = cpu_seconds(pids) - before

@@ -63,18 +63,32 @@ def server(box: Box, argv: Sequence[str], ready: str) -> Iterator[None]:
 def iperf_argv(address: str, port: int, seconds: float, *, down: bool, rate: str = "") -> list[str]:
     """The client's argv; `rate` like "100M" makes it UDP."""
     return [
-        "iperf3", "--client", address, "--port", str(port), "--time", f"{seconds:g}", "--json",
-        "--omit", "0" if rate or seconds < 2 else "1",  # slow start is not what is asked for
+        "iperf3",
+        "--client",
+        address,
+        "--port",
+        str(port),
+        "--time",
+        f"{seconds:g}",
+        "--json",
+        "--omit",
+        "0" if rate or seconds < 2 else "1",  # slow start is not what is asked for
         *(["--reverse"] if down else []),
         # 1200 bytes: what goes through a tunnel of MTU 1280 in one piece.
         *(["--udp", "--bitrate", rate, "--length", "1200"] if rate else []),
-    ]  # fmt: skip
+    ]
 
 
 def transfer(
-    box: Box, port: int, address: str, run: Callable[[Sequence[str], float], str], seconds: float,
-    *, down: bool = False, rate: str = "",
-) -> Flow:  # fmt: skip
+    box: Box,
+    port: int,
+    address: str,
+    run: Callable[[Sequence[str], float], str],
+    seconds: float,
+    *,
+    down: bool = False,
+    rate: str = "",
+) -> Flow:
     """One iperf3 run between `run`'s side and a server on `box`, which `run`'s side calls `address`."""
     seconds = max(1, round(seconds))
     with server(box, ["iperf3", "--server", "--one-off", "--forceflush", "--port", str(port)], "listening"):

@@ -19,12 +19,23 @@ class Plan:
     starts: int = 100
     lives: int = 7
     crowds: tuple[int, ...] = (1, 4, 16)
+    settle_seconds: float = 10
     idle_seconds: float = 10
     tuning: bool = False
 
 
 FULL = Plan()
 QUICK = Plan(
-    rounds=1, seconds=1, udp_rounds=1, udp_seconds=1, rates=("100M",), trip_seconds=0.3, internet_seconds=1,
-    starts=5, lives=1, crowds=(1, 2), idle_seconds=1,
-)  # fmt: skip
+    rounds=1,
+    seconds=1,
+    udp_rounds=1,
+    udp_seconds=1,
+    rates=("100M",),
+    trip_seconds=0.3,
+    internet_seconds=1,
+    starts=5,
+    lives=1,
+    crowds=(1, 2),
+    settle_seconds=1,
+    idle_seconds=1,
+)

@@ -8,7 +8,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import ways
-from measure import Flow, MeasurementError, cpu_seconds, round_trips, spread, transfer
+from measure import Flow, MeasurementError, cpu_seconds, iperf_argv, round_trips, server, spread, transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,9 +87,8 @@ def _note(values: Values, name: str, found: dict[str, float]) -> None:
 @contextlib.contextmanager
 def _load(lab: Lab, way: Way, address: str, seconds: float) -> Any:
     """An upload as fast as it goes, for as long as the block runs."""
-    from measure import iperf_argv, server
-
-    with server(lab.my_server, ["iperf3", "--server", "--one-off", "--forceflush", "--port", str(PORT + 2)], "listening"):
+    argv = ["iperf3", "--server", "--one-off", "--forceflush", "--port", str(PORT + 2)]
+    with server(lab.my_server, argv, "listening"):
         argv = [*way.prefix, *iperf_argv(address, PORT + 2, round(seconds), down=False)]
         child = way.machine.popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:

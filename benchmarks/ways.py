@@ -1,9 +1,9 @@
 """The ways to be on a tailnet that are compared, each brought up on a computer of the lab.
 
-    root      tailscaled as root with a kernel TUN, in a network namespace with a real cable: the baseline
-    host      tsenv, sockets swapped (--underlay host)
-    pasta     tsenv --underlay pasta: WireGuard through pasta's tap, the data path of tsexec
-    socks     tailscaled --tun=userspace-networking --socks5-server, programs by proxychains4
+root      tailscaled as root with a kernel TUN, in a network namespace with a real cable: the baseline
+host      tsenv, sockets swapped (--underlay host)
+pasta     tsenv --underlay pasta: WireGuard through pasta's tap, the data path of tsexec
+socks     tailscaled --tun=userspace-networking --socks5-server, programs by proxychains4
 """
 
 from __future__ import annotations
@@ -120,9 +120,13 @@ def _daemon(lab: Lab, where: Machine, name: str, *words: str) -> Iterator[int]:
     argv = ["tailscaled", f"--statedir={folder}", f"--socket={sock}", "--no-logs-no-support", *words]
     with (BENCH / f"log-{name}").open("wb") as log:
         child = subprocess.Popen(
-            [*where.argv_prefix(user), *argv], env=lab_box.environment(user), stdin=subprocess.DEVNULL,
-            stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+            [*where.argv_prefix(user), *argv],
+            env=lab_box.environment(user),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     try:
         lab_state.wait_until(f"{sock} to appear", lambda: Path(sock).exists())
         login = [f"--login-server={lab.control.url}", f"--auth-key=file:{key_file(lab, name)}"]

@@ -1,5 +1,6 @@
 #!/bin/bash
-# What tsenv costs in a shell: milliseconds an `eval "$(tsenv activate)"`, and a prompt with and without the hook.
+# What tsenv costs in a shell: milliseconds an `eval "$(tsenv activate)"`, a `join` typed and the two nsenter calls
+# typed ($JOIN, $TYPED), and a prompt with and without the hook.
 #
 #   prompt.bash NAME COUNT        prints lines: WHAT MILLISECONDS
 set -eu
@@ -21,6 +22,12 @@ prompt() {
 PS1='$ '
 PROMPT_COMMAND=('[[ 1 ]]')
 for ((turn = 0; turn < count; turn++)); do
+    start=$EPOCHREALTIME
+    $TYPED
+    report typed "$start"
+    start=$EPOCHREALTIME
+    $JOIN
+    report join "$start"
     start=$EPOCHREALTIME
     ignored=$("$TSENV_PYTHON" -c pass)
     report python "$start"
