@@ -20,7 +20,7 @@ started() {
 __tsenv_line=
 { read -r __tsenv_line </proc/@ANCHOR@/stat; } 2>/dev/null
 # shellcheck disable=SC2086 # the fields are words
-started ${__tsenv_line##*)}
+started ${__tsenv_line##*")"}
 # A reused pid must never be joined.
 if [ "$__tsenv_started" != @STARTED@ ]; then
     refuse @GONE@ @AGAIN@

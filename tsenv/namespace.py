@@ -167,7 +167,10 @@ def port_spec(text: str, *, loopback: bool) -> str:
     if not hit or not 0 < int(hit["port"]) < 65536:  # noqa: PLR2004
         raise TsenvError(f"'{text}' is not a port", "PORT, ADDRESS:PORT, PORT/udp", USAGE)
     addr = (hit["addr"] or ("127.0.0.1" if loopback else "")).strip("[]")
-    return (f"{addr}/" if addr else "") + hit["port"] + ("/udp" if hit["udp"] == "/udp" else "")
+    with contextlib.suppress(OSError):
+        if not addr or socket.inet_pton(socket.AF_INET6 if ":" in addr else socket.AF_INET, addr):
+            return (f"{addr}/" if addr else "") + hit["port"] + ("/udp" if hit["udp"] == "/udp" else "")
+    raise TsenvError(f"'{addr}' is not an address", "PORT, ADDRESS:PORT, PORT/udp", USAGE)
 
 
 # --- /etc -----------------------------------------------------------------------------------------------------------

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -16,6 +15,9 @@ from tsenv import daemon
 from tsenv.daemon import LocalAPI, Status
 from tsenv.errors import TsenvError
 from tsenv.session import Options
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Cut down from `tailscale status --json` of 1.102.5.
 STATUS: dict[str, Any] = {

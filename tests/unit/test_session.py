@@ -35,7 +35,7 @@ def make(base: Path, name: str = "ci", **changes: Any) -> Session:
     """A session on disk whose parts are this very process."""
     (base / name).mkdir(mode=0o700, exist_ok=True)
     me = Process.of(os.getpid())
-    made = Session(name, pids={part: me for part in ("supervisor", "anchor", "inner")}, **changes)
+    made = Session(name, pids=dict.fromkeys(("supervisor", "anchor", "inner"), me), **changes)
     made.save()
     return made
 
