@@ -16,7 +16,7 @@ from tsenv.shells import alive, detect, render
 HELP = "print the session's environment variables"
 EPILOG = """\
 examples:
-  eval "$(tsenv env)"            in a script: every program joins, as after activate
+  eval "$(tsenv env)"            in a script: every program then joins
   tsenv env --json | jq -r .TSENV_DIR
   tsenv env --dotenv >job.env    without PATH: for variables, not for a shell
 nushell:

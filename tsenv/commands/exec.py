@@ -12,7 +12,8 @@ EPILOG = "examples:\n  tsenv exec ssh my-server\n  tsenv -n work exec curl http:
 def add(verbs: Any) -> None:
     """For --help only: the command line itself is taken apart by __main__, which knows no options after `exec`."""
     says = HELP + "; exit status 125: tsenv failed, else the command's"
-    parser = verbs.add_parser("exec", help=HELP, description=says, epilog=EPILOG)
+    usage = "tsenv [-n NAME] exec [--] CMD [ARGS…]"
+    parser = verbs.add_parser("exec", help=HELP, description=says, epilog=EPILOG, usage=usage)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD", help="the command and its arguments")
 
 

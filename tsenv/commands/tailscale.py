@@ -12,7 +12,8 @@ HELP = "the tailscale command on this session's daemon"
 
 def add(verbs: Any) -> None:
     """Register the verb; everything after it is tailscale's."""
-    parser = verbs.add_parser("tailscale", help=HELP, description=HELP, add_help=False, prefix_chars="\0")
+    usage = "tsenv [-n NAME] tailscale ARGS…"
+    parser = verbs.add_parser("tailscale", help=HELP, description=HELP, usage=usage, add_help=False, prefix_chars="\0")
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="ARGS")
 
 
