@@ -16,3 +16,10 @@ lint: setup
 
 setup:
 	tests/lab/setup --install-tsenv
+
+# An hour, and two minutes of the same: sessions up and down, commands, random kills; then nothing may be left.
+soak: setup
+	tests/soak/run --seconds 3600 --sessions 16 --execs 10000
+
+soak-short: setup
+	tests/soak/run --seconds 120 --sessions 4 --execs 600
