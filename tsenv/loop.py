@@ -84,8 +84,12 @@ class Loop:
 
         def ended() -> None:
             self.unwatch(fd)
+            info = os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOWAIT)
             os.close(fd)
-            call(child.wait())
+            if info is not None:
+                # Reaped after the call: until then nobody else can have its pid, which underlay.SocketSwap relies on.
+                call(info.si_status if info.si_code == os.CLD_EXITED else -info.si_status)
+            child.wait()
 
         self.watch(fd, ended)
 
