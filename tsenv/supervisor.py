@@ -34,7 +34,8 @@ from tsenv.session import Process, Session
 
 START_SECONDS = 10.0  # for pasta, for the anchor and for tailscaled's socket, each
 LOGOUT_SECONDS = 10.0
-HURRIED_LOGOUT_SECONDS = 0.6
+HURRIED_LOGOUT_SECONDS = 0.5
+ONLINE_SECONDS = 3.0
 ATTACH_SECONDS = 2.0
 SWEEPS = 20  # over what runs inside at the end
 SETTLE_SECONDS = 1.0  # a network that changes does so in several steps
@@ -609,8 +610,22 @@ class Supervisor:
                 if self.tailscaled.ended:
                     self._start_tailscaled()
                 self._await_daemon()
+                self._await_online()
             except (TsenvError, OSError, underlay.UnderlayUnavailable) as error:
                 self.log.event(f"tailscaled: {error}")
+
+    def _await_online(self) -> None:
+        """Until the control server has answered the daemon: a logout in the middle of its login gets lost."""
+        deadline = time.monotonic() + ONLINE_SECONDS
+        online: list[bool] = []
+
+        def look(body: bytes) -> None:
+            with contextlib.suppress(ValueError):
+                online.append(daemon.Status.parse(json.loads(body)).online)
+
+        while not any(online) and not self.tailscaled.ended and time.monotonic() < deadline:
+            self._ask("GET", "status?peers=false", look)
+            self.loop.step(0.1)
 
     def _end_inside(self) -> None:
         """What still runs inside would only hold the namespaces. Twice and more: some may be forking."""

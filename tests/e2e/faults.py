@@ -64,11 +64,17 @@ def is_well(session: Session) -> bool:
     return not found["degraded"] and all(start_time(found["pids"][part]["pid"]) for part in PARTS)
 
 
-def back_after(session: Session, *parts: str, number: int = signal.SIGKILL) -> float:
-    """Kill parts; the seconds until others have taken their place and the session is whole again."""
+def back_after(
+    session: Session, *parts: str, number: int = signal.SIGKILL, meanwhile: Callable[[], object] = lambda: None
+) -> float:
+    """Kill parts; the seconds until others have taken their place and the session is whole again.
+
+    `meanwhile` is called at once after the kill.
+    """
     before = {part: pid(session, part) for part in parts}
     begin = time.monotonic()
     kill(session, *parts, number=number)
+    meanwhile()
     wait_until(
         f"{parts} of {session.name} to be back",
         lambda: all(pid(session, part) != before[part] for part in parts) and is_well(session),
