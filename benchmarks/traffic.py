@@ -140,22 +140,25 @@ def _after(commands: str) -> list[str]:
     return ["sh", "-c", f'{commands} exec "$@"', "sh"] if commands else []
 
 
-_ROUTE = "ip route change $(ip route show default) mtu {} advmss 65460;"
+_ROUTE = "ip route change $(ip route show default) mtu {} advmss 65460 {};"
 _QUEUE = "ip link set eth0 txqueuelen 10000;"
+_CUBIC = "congctl cubic"
 # (name, options of pasta, what is done inside): what else was tried, for --tuning.
 TUNINGS = (
-    ("mtu4096", ["--mtu", "4096"], ""),
-    ("mtu9000", ["--mtu", "9000"], ""),
-    ("mtu16384", ["--mtu", "16384"], ""),
-    ("mtu32768", ["--mtu", "32768"], ""),
+    ("mtu 4096", ["--mtu", "4096"], ""),
+    ("mtu 9000", ["--mtu", "9000"], ""),
+    ("mtu 16384", ["--mtu", "16384"], ""),
+    ("mtu 32768", ["--mtu", "32768"], ""),
     ("queue", [], _QUEUE),
-    ("mtu1500+queue", ["--mtu", "1500"], _QUEUE),
-    ("mtu9000+queue", ["--mtu", "9000"], _QUEUE),
-    ("route1500", [], _ROUTE.format(1500)),
-    ("route1500+queue", [], _ROUTE.format(1500) + _QUEUE),
-    ("route4096+queue", [], _ROUTE.format(4096) + _QUEUE),
-    ("route9000+queue", [], _ROUTE.format(9000) + _QUEUE),
-    ("route1500+queue+rto", [], _ROUTE.format("1500 rto_min 50ms") + _QUEUE),
-    ("sndbuf1M", [], "echo 4096 16384 1048576 >/proc/sys/net/ipv4/tcp_wmem;"),
-    ("cubic", [], "echo cubic >/proc/sys/net/ipv4/tcp_congestion_control;"),
+    ("mtu 1500, queue", ["--mtu", "1500"], _QUEUE),
+    ("cubic", [], _ROUTE.format(65520, _CUBIC)),
+    ("cubic, queue", [], _ROUTE.format(65520, _CUBIC) + _QUEUE),
+    ("route 1500, queue", [], _ROUTE.format(1500, "") + _QUEUE),
+    ("route 1500, queue, rto_min", [], _ROUTE.format(1500, "rto_min 20ms") + _QUEUE),
+    ("route 1500, cubic", [], _ROUTE.format(1500, _CUBIC)),
+    ("route 1500, cubic, queue", [], _ROUTE.format(1500, _CUBIC) + _QUEUE),
+    ("route 4096, cubic, queue", [], _ROUTE.format(4096, _CUBIC) + _QUEUE),
+    ("route 9000, cubic, queue", [], _ROUTE.format(9000, _CUBIC) + _QUEUE),
+    ("route 1500, reno, queue", [], _ROUTE.format(1500, "congctl reno") + _QUEUE),
+    ("send buffer 1M", [], "echo 4096 16384 1048576 >/proc/sys/net/ipv4/tcp_wmem;"),
 )
