@@ -177,7 +177,7 @@ def _tun(host: Host) -> Check:
             "tun",
             FAIL,
             f"/dev/net/tun may not be opened{' (a device cgroup refuses)' if closed else ''}",
-            host.opened("sudo chmod 0666 /dev/net/tun"),
+            host.opened("findmnt -T /dev/net/tun" if closed else "sudo chmod 0666 /dev/net/tun"),
         )
     except OSError as error:
         return Check("tun", FAIL, f"/dev/net/tun does not work: {error.strerror}", host.opened(made))
@@ -435,10 +435,21 @@ def _selinux(host: Host) -> Check | None:
 
 
 def _output(argv: list[str]) -> str:
+    """What a program prints, on a terminal: pasta of 2025 ends without flushing what it wrote into a pipe."""
     from tsenv import tools
 
-    child = tools.start(argv, stdin=-3, stderr=-2)
-    return str(child.communicate(timeout=10)[0].decode(errors="replace"))
+    ours, theirs = os.openpty()
+    try:
+        child = tools.start(argv, stdin=-3, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        data = b""
+        with contextlib.suppress(OSError):  # EIO: the last holder of the terminal has closed it
+            while chunk := os.read(ours, 1 << 16):
+                data += chunk
+        child.wait(timeout=TRIAL_SECONDS)
+    finally:
+        os.close(ours)
+    return data.decode(errors="replace").replace("\r\n", "\n")
 
 
 def _pasta_options(host: Host) -> Check:

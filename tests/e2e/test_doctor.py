@@ -78,7 +78,7 @@ CLOSED = {
     "tun of root": ({"prepare": TUN.format("") + "mknod -m 0600 /dev/net/tun c 10 200; "}, "tun", "may not be opened", "tun"),
     "tun of no driver": ({"prepare": TUN.format("") + "mknod -m 0666 /dev/net/tun c 10 250; "}, "tun", "does not work: No such device", "tun"),
     "tun behind nodev": (
-        {"prepare": TUN.format("-o nodev") + "mknod -m 0666 /dev/net/tun c 10 200; "}, "tun", "device cgroup refuses", "--device /dev/net/tun"),
+        {"prepare": TUN.format("-o nodev") + "mknod -m 0666 /dev/net/tun c 10 200; "}, "tun", "device cgroup refuses", "/dev/net/tun"),
     "no pasta": ({"prepare": USR_BIN + "rm pasta; "}, "pasta", "pasta is not installed", "apt install passt"),
     "dead pasta": ({"prepare": USR_BIN + "chmod 644 pasta; "}, "pasta", "/usr/bin/pasta is not executable", "chmod +x /usr/bin/pasta"),
     "no tailscaled": ({"prepare": OURS + "rm tailscaled; "}, "tailscaled", "tailscaled is not installed", "install.sh"),
