@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
@@ -50,6 +50,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "lab" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.lab)
+
+
+@pytest.hookimpl(optionalhook=True)  # only where xdist is
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the files that are an xdist_group on one worker: they share a computer, or are a burden side by side.
+
+    xdist 3.8 does so by an attribute that pytest 9.2 has no more, and then groups nothing, without a word. The
+    scheduler knows test ids only, so it looks for the mark in the file.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    groups: dict[str, str] = {}
+
+    class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            if file not in groups:
+                text = (config.rootpath / file).read_text()
+                hit = re.search(r'^pytestmark = pytest\.mark\.xdist_group\("([^"]+)"\)', text, re.MULTILINE)
+                groups[file] = hit[1] if hit else ""
+            return groups[file] or nodeid
+
+    return ByGroup(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def lack_of_lab() -> str:

@@ -67,7 +67,7 @@ def holders(host: Machine, secret: str) -> list[str]:
 
 def files_with(host: Machine, secret: str, name: str) -> list[str]:
     """Files in any place that tsenv or tailscaled could write to, that hold the secret."""
-    places = f'/tmp /run/user ~tsenv-lab/.local/state/tsenv/{name} ~tsenv-lab/.cache ~tsenv-lab/.config /var/lib/tailscale'
+    places = f"/tmp /run/user ~tsenv-lab/.local/state/tsenv/{name} ~tsenv-lab/.cache ~tsenv-lab/.config /var/lib/tailscale"
     search = f"grep -rlaF --exclude=trace -- {secret} {places} 2>/dev/null || true"
     return host.run(["sh", "-c", search], user="root").stdout.split()
 
