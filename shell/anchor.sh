@@ -92,11 +92,9 @@ fi
 
 # The inner user namespace turns fake root back into the user. Its maps are written from here, not from inside: there
 # the maker may have lost its capabilities (Ubuntu 24.04).
-mkfifo inner.made
 unshare --user /bin/sh -c ': >inner.made; exec /bin/cat >/dev/null' <&3 3<&- &
 inner=$!
 : <inner.made
-rm inner.made
 {
     echo deny >"/proc/$inner/setgroups"
     echo "$uid 0 1" >"/proc/$inner/uid_map"

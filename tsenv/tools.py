@@ -55,10 +55,10 @@ def find(name: str) -> str:
 
 
 def start(argv: list[str], **kwargs: Any) -> Any:
-    """Start a program; returns its subprocess.Popen. Keyword arguments are Popen's; pipes are the default, `env` is added to ours.
+    """Start a program; returns its subprocess.Popen. Keyword arguments are Popen's; pipes by default, `env` added to ours.
 
-    Not by plumbum, which is for those who use sessions from Python: it imports urllib and ssl, and its 60 ms and 8 MB would
-    stand before each `up` and stay in each supervisor (benchmarks/README.md).
+    Not by plumbum, which is for those who use sessions from Python: it imports urllib and ssl, and its 60 ms and 8 MB
+    would stand before each `up` and stay in each supervisor.
     """
     _stand_somewhere()
     import subprocess
