@@ -55,7 +55,7 @@ def find(name: str) -> str:
 
 
 def start(argv: list[str], **kwargs: Any) -> Any:
-    """Start a program; returns its subprocess.Popen. Keyword arguments are Popen's; pipes by default, `env` added to ours.
+    """Start a program; returns its subprocess.Popen. Keyword arguments are Popen's; pipes by default, `env` added.
 
     Not by plumbum, which is for those who use sessions from Python: it imports urllib and ssl, and its 60 ms and 8 MB
     would stand before each `up` and stay in each supervisor.
