@@ -233,3 +233,11 @@ def test_circleci(lab: Lab, project: Path) -> None:
     assert "my-server of tailnet A" in done.stdout
     assert len(addresses(done.stdout)) == 1
     until_gone(lab, addresses(done.stdout))
+
+
+def test_our_own_workflow_is_well_formed(lab: Lab, project: Path) -> None:
+    """Act reads .github/workflows/ci.yml by GitHub's schema."""
+    shutil.copy(Path(__file__).parents[2] / ".github/workflows/ci.yml", project / "ci.yml")
+    (project / "ci.yml").chmod(0o644)
+    done = lab.machine.run(["act", "--list", "--workflows", "ci.yml"], cwd=str(project), check=True)
+    assert {"test", "debian-13"} <= set(done.stdout.split())
