@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import time
@@ -29,7 +30,7 @@ from rig import Session
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from lab import Lab
     from lab_box import Completed, Machine
@@ -37,6 +38,22 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import NewSession
 
 pytestmark = pytest.mark.xdist_group("faults")
+
+# tailscaled, when it has to connect to its control server twice in two minutes, tries port 443 alone, unless the server's
+# URL is http with a private address (tailscale.com/control/ts2021). Faults make it connect anew, and the lab has no 443.
+CONTROL = dataclasses.replace(lab_control.CONTROL_A, host=lab_control.ADDRESS)
+
+
+@pytest.fixture(scope="module")
+def session(lab: Lab) -> Iterator[Session]:
+    """One for all faults that a session survives."""
+    found = Session(f"faults-{os.getpid()}", lab.machine, CONTROL)
+    words = ["up", "--login-server", CONTROL.url, "--auth-key-file", "-", "--hostname", found.name]
+    found.tsenv(*words, input=CONTROL.auth_key(), check=True)
+    yield found
+    found.tsenv("down", "--force", check=True)
+    assert CONTROL.find(found.name) is None
+
 
 PEER = ("curl", "-sS", "--max-time", "5", "http://my-server/")
 INTERNET = ("curl", "-sS", "--max-time", "5", "http://internet.lab.test/")
@@ -174,7 +191,7 @@ ENDS = {
 def test_without_it_nothing_runs_on_and_the_next_command_says_so(
     new_session: NewSession, up: Callable[..., Completed], background: list[subprocess.Popen[bytes]], what: str
 ) -> None:
-    session = new_session()
+    session = new_session(control=CONTROL)
     command = session.popen("sleep", "1000", stdout=None, stderr=None)
     background.append(command)
     until(lambda: session.status()["processes"], "the command to run inside")
@@ -192,7 +209,7 @@ def test_without_it_nothing_runs_on_and_the_next_command_says_so(
     assert session.tsenv("status").returncode == 125
     if what in ("supervisor", "everything"):
         assert ENDS[what] in session.tsenv("status").stdout
-    up()
+    up(control=CONTROL)
     assert session.exec(*PEER).stdout == "my-server of tailnet A\n"
     assert not any("sleep" in line for line in runs(found))
     assert command.wait(5) != 0
@@ -206,9 +223,9 @@ def test_without_it_nothing_runs_on_and_the_next_command_says_so(
 def test_a_new_session_is_not_removed_by_the_one_whose_place_it_took(
     new_session: NewSession, up: Callable[..., Completed]
 ) -> None:
-    session = new_session()
+    session = new_session(control=CONTROL)
     session.machine.run(["rm", "-rf", str(folder(session))])
-    up()  # at once: the old one is still going down
+    up(control=CONTROL)  # at once: the old one is still going down
     until(lambda: log(session).rstrip().endswith(" down") or " down\n" in log(session), "the old one's end")
     assert session.exec("true").returncode == 0
 
@@ -224,7 +241,7 @@ def node_is_gone(session: Session) -> bool:
 def test_with_pid_ends_with_a_killed_process_and_logs_out(machine: Machine, new_session: NewSession) -> None:
     """A CI runner that is killed: nothing is told to anybody, and still the node goes."""
     runner = machine.popen(["sleep", "1000"])
-    session = new_session("--with-pid", str(runner.pid))
+    session = new_session("--with-pid", str(runner.pid), control=CONTROL)
     found = record(session)
     runner.kill()
     runner.communicate()
@@ -236,7 +253,7 @@ def test_with_pid_ends_with_a_killed_process_and_logs_out(machine: Machine, new_
 
 
 def test_ttl_ends_it_and_logs_out(new_session: NewSession) -> None:
-    session = new_session("--ttl", "4s")
+    session = new_session("--ttl", "4s", control=CONTROL)
     found = record(session)
     gone_after(found, 10)
     assert node_is_gone(session)
@@ -244,7 +261,7 @@ def test_ttl_ends_it_and_logs_out(new_session: NewSession) -> None:
 
 
 def test_sigterm_to_the_supervisor_is_down(new_session: NewSession) -> None:
-    session = new_session()
+    session = new_session(control=CONTROL)
     found = record(session)
     kill(session, "supervisor", number=signal.SIGTERM)
     gone = gone_after(found, 10)
@@ -254,7 +271,7 @@ def test_sigterm_to_the_supervisor_is_down(new_session: NewSession) -> None:
 
 
 def test_down_while_the_daemon_is_dead_logs_out_all_the_same(new_session: NewSession) -> None:
-    session = new_session()
+    session = new_session(control=CONTROL)
     kill(session, "tailscaled")
     session.tsenv("down", check=True)
     assert node_is_gone(session)
@@ -312,7 +329,7 @@ class Server:
 
 
 def test_a_node_whose_key_expires_says_what_to_do(new_session: NewSession) -> None:
-    session = new_session()
+    session = new_session(control=CONTROL)
     node = session.control.find(session.name)
     assert node
     begin = time.monotonic()
