@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from faults import UID, folder, is_well, kill, measured, pid, record, until
+from lab import _make_router
+from lab_box import allocate_octet
 from rig import Session, await_ready, server, some_port, stop
 
 from tsenv.session import replace
@@ -188,19 +190,29 @@ def _kill_ten_times(place: Path, part: str) -> None:
 
 
 def test_with_an_exit_node_all_goes_by_it_or_nowhere(lab: Lab, own: Machine, session_name: str) -> None:
-    exit_node = lab.exit_node()
+    name = f"exit-{os.getpid()}"
+    exit_node = _make_router(lab.control, name, allocate_octet(), ("0.0.0.0/0", "::/0"), "--advertise-exit-node")
     before = packets(lab, own)
-    session = isolated(lab, own, session_name, "--exit-node", "exit-node")
+    session = isolated(lab, own, session_name, "--exit-node", name)
     whoami = ("curl", "-sS", "--max-time", "3", f"http://{ADDRESS}/ip")
     try:
         until(lambda: session.exec(*whoami).stdout == f"{exit_node.address}\n", "traffic by the exit node", 20)
-        session.exec("tailscale", "set", "--exit-node=", check=True)  # gone, as when it leaves the tailnet
+        lab.remove_machine(exit_node)  # gone as by a power cut: the control server does not know yet
         assert session.exec(*whoami).returncode
-        tried = session.exec(*python(WAYS, ADDRESS, ADDRESS6), check=True).stdout
-        assert "WENT OUT" not in tried
+        session.exec("tailscale", "set", "--exit-node=", check=True)  # given up
+        assert session.exec(*whoami).returncode
+        assert "WENT OUT" not in session.exec(*python(WAYS, ADDRESS, ADDRESS6), check=True).stdout
     finally:
         session.tsenv("down", "--force", check=True)
+        if node := lab.control.find(name):
+            lab.control.delete(node)
     assert packets(lab, own) == before
+
+
+def test_the_daemon_opens_no_connection_beside_the_tailnet_for_a_command(prison: Session) -> None:
+    done = prison.exec("timeout", "4", "tailscale", "nc", ADDRESS, "80", input="GET / HTTP/1.0\r\n\r\n")
+    assert done.returncode
+    assert "internet" not in done.stdout
 
 
 def test_without_nft_and_iptables_it_says_what_to_install(lab: Lab, own: Machine, session_name: str) -> None:
