@@ -334,6 +334,7 @@ def _namespace(host: Host) -> Check:
         namespace.seed(folder, namespace.resolvers())
         with open(os.path.join(folder, "tailscale"), "w", encoding="utf-8"):
             pass  # what would cover the tailscale binary
+        os.mkfifo(os.path.join(folder, "inner.made"), 0o600)  # both as `up` prepares them for anchor.sh
     except (TsenvError, OSError) as error:
         return Check("namespace", FAIL, f"no directory to work in: {error}", "df -h; ls -ld $XDG_RUNTIME_DIR")
     try:
@@ -501,10 +502,9 @@ def _versions(host: Host) -> Check:
 def _firewall(host: Host) -> Check:
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin:/usr/local/sbin"
     found = [name for name in ("nft", "iptables") if shutil.which(name, path=path)]
-    if "nft" in found:
+    if found:
         return Check("firewall", OK, " and ".join(found))
-    says = "nft is not installed: --isolated needs it" + ("" if found else ", and tailscaled has no iptables either")
-    return Check("firewall", WARN, says, host.install("nft"))
+    return Check("firewall", WARN, "neither nft nor iptables is installed: --isolated needs one", host.install("nft"))
 
 
 def _underlay() -> Check:

@@ -180,7 +180,7 @@ def test_less_than_the_best(machine: Machine) -> None:
     """All that only warns, in one run: no nft, no swap, no tmpfs, no resolver."""
     home = pwd.getpwnam("tsenv-lab").pw_dir
     prepare = (
-        OVER.format("/usr/sbin") + "rm -f nft; mount --bind /dev/null /etc/resolv.conf; "
+        OVER.format("/usr/sbin") + "rm -f nft iptables; mount --bind /dev/null /etc/resolv.conf; "
         f"install -d -m 700 -o tsenv-lab {home}/runtime-{os.getpid()}; "
     )
     runtime = f"{home}/runtime-{os.getpid()}"
@@ -189,7 +189,7 @@ def test_less_than_the_best(machine: Machine) -> None:
     assert status == 0, found
     warned = {name for name, check in found.items() if check["state"] == "warn"}
     assert warned >= {"firewall", "underlay", "tmpfs", "resolver"}, found
-    assert "nft is not installed" in found["firewall"]["says"]
+    assert "neither nft nor iptables is installed" in found["firewall"]["says"]
 
 
 def test_as_root(machine: Machine) -> None:
