@@ -240,7 +240,16 @@ def strays() -> list[Process]:
     homes = {Path(f"/run/netns/{name}").stat().st_ino for name in networks()}
     host = Path("/proc/self/ns/net").stat().st_ino
     uids = {int(sh("id", "-u", user)) for user in LAB_USERS}
-    return _select(lambda network, uid: network in homes or (uid in uids and network != host))
+    found = _select(lambda network, uid: network in homes or (uid in uids and network != host))
+    return [process for process in found if _has_our_root(process)]
+
+
+def _has_our_root(process: Process) -> bool:
+    """Tell a process of ours from one of a lab in another root directory: tests/matrix runs one in a chroot."""
+    try:
+        return Path("/").samefile(f"/proc/{process.pid}/root")
+    except OSError:
+        return False  # it has ended
 
 
 def _select(wanted: Callable[[int, int], bool]) -> list[Process]:
