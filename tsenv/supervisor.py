@@ -519,6 +519,7 @@ class Supervisor:
     def _restart(self, part: Part) -> None:
         if self.stopping:
             return
+        mine = part.timer
         try:
             part.start()
             if part is self.tailscaled:
@@ -526,7 +527,8 @@ class Supervisor:
         except (TsenvError, OSError, underlay.UnderlayUnavailable) as error:
             self.log.event(f"{part.name}: {error}")
             self._signal(part, signal.SIGKILL)  # it runs but does not answer: its end starts another
-            if part.ended and not self.stopping and (part.timer is None or not part.timer.live):
+            # One that ended while it was waited for has its next start set already.
+            if part.ended and not self.stopping and part.timer is mine:
                 part.timer = self.loop.after(part.wait, lambda: self._restart(part))
             return
         if part.ended or self.stopping:

@@ -120,6 +120,17 @@ def test_pasta_dies(session: Session) -> None:
     })  # fmt: skip
 
 
+def test_pasta_dies_under_the_daemon(new_session: NewSession) -> None:
+    """With the pasta underlay the tailnet's packets go by pasta, too: they pause."""
+    session = new_session("--underlay", "pasta", control=CONTROL)
+    with connection(session) as ask:
+        silences: list[float] = []
+        back = back_after(session, "pasta", meanwhile=lambda: silences.append(ask()))
+        works(session)
+    measured("pasta: SIGKILL, with --underlay pasta", "the tailnet is silent, too", "internet and tailnet; open "
+             "connections to peers go on", {"back": back, "silence": silences[0]})  # fmt: skip
+
+
 def test_both_die_at_once_while_twenty_commands_run(session: Session) -> None:
     script = "sleep 0.2; curl -sS --retry 20 --retry-all-errors --retry-delay 1 --max-time 5 http://my-server/"
     children = [session.popen("sh", "-c", script) for _ in range(20)]
