@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, LABEL, LINE, HEAD = 760, 230, 22, 54
+WIDTH, LABEL, LINE, HEAD = 800, 280, 22, 54
 STYLE = """
 text{font:13px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#1f2328}
 .head{font-size:15px;font-weight:600}.note{fill:#59636e;font-size:12px}

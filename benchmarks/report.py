@@ -233,7 +233,6 @@ def _udp_cell(values: Results, row: str, base: str) -> str:
 INTERNET_LABELS = {
     "host": "host",
     "plain": "pasta's defaults",
-    "mtu1500": "pasta --mtu 1500",
     "tsenv": "tsenv (pasta, tuned)",
 }
 

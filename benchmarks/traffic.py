@@ -40,6 +40,7 @@ def tailnet(lab: Lab, plan: Plan) -> dict[str, Any]:
         for _ in range(plan.rounds):
             for way in all_ways:
                 _tcp(lab, way, address, plan, values)
+        for _ in range(plan.trip_rounds):
             for way in all_ways:
                 _trips(lab, way, address, plan, values)
         for _ in range(plan.udp_rounds):
@@ -111,7 +112,6 @@ def internet(lab: Lab, plan: Plan) -> dict[str, Any]:
         runs: dict[str, list[str]] = {
             "host": [],
             "plain": ["pasta", *CLOSED, "--"],
-            "mtu1500": ["pasta", *CLOSED, "--mtu", "1500", "--"],
             "tsenv": inside.prefix,
         }
         if plan.tuning:
@@ -145,6 +145,7 @@ _QUEUE = "ip link set eth0 txqueuelen 10000;"
 _CUBIC = "congctl cubic"
 # (name, options of pasta, what is done inside): what else was tried, for --tuning.
 TUNINGS = (
+    ("mtu 1500", ["--mtu", "1500"], ""),
     ("mtu 4096", ["--mtu", "4096"], ""),
     ("mtu 9000", ["--mtu", "9000"], ""),
     ("mtu 16384", ["--mtu", "16384"], ""),
