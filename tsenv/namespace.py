@@ -103,6 +103,11 @@ def firewall_words() -> list[str]:
     )
 
 
+def uplink_argv(anchor: int) -> list[str]:
+    """Fits the routes that a pasta has made to it (shell/uplink.sh says why)."""
+    return [*enter_argv(anchor), "/bin/sh", paths.data_file("shell/uplink.sh")]
+
+
 def enter_argv(anchor: int) -> list[str]:
     """Into the session as fake root: for tailscaled only."""
     return ["nsenter", f"--target={anchor}", "--user", "--net", "--mount", "--preserve-credentials", "--"]

@@ -556,6 +556,8 @@ class Supervisor:
         deadline = time.monotonic() + ATTACH_SECONDS  # a host that has no network gives none
         while not (self.pasta.ended or namespace.has_way_out(self.session) or time.monotonic() > deadline):
             self.loop.step(0.01)  # pasta in the foreground tells nobody when it is done
+        argv = namespace.uplink_argv(self.session.pids["anchor"].pid)
+        self.loop.child(tools.start(argv, stdin=-3, stdout=-3, stderr=-3, cwd="/"), lambda _: None)
 
     def _watch_pasta(self) -> None:
         """A process that ends pasta when the lifeline does. Should it be killed itself, there is another at once."""
