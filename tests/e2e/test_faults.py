@@ -158,6 +158,21 @@ def test_the_watcher_of_a_second_pasta_is_replaced(session: Session) -> None:
     until(lambda: watchers() not in ([], first), "another watcher")
 
 
+@pytest.mark.parametrize("address", ["100.99.99.99", "fd7a:115c:a1e0::9999"])
+def test_what_is_for_the_tailnet_leaves_by_it_or_not_at_all(session: Session, address: str) -> None:
+    """Also without --isolated: else a connection to a peer went to whoever has its address on the host's network."""
+    until(lambda: is_well(session), "the session to be whole")
+    kill(session, "supervisor", number=signal.SIGSTOP)  # so that the daemon stays away
+    try:
+        kill(session, "tailscaled")
+        until(lambda: "tailscale0" not in session.exec("ip", "-br", "link").stdout, "its interface to go")
+        done = session.exec("ip", "route", "get", address)
+    finally:
+        kill(session, "supervisor", number=signal.SIGCONT)
+    assert "dev eth0" not in done.stdout, str(done)
+    until(lambda: is_well(session), "the daemon to be back")
+
+
 def test_a_suspended_machine_goes_on(session: Session) -> None:
     """All that suspend does to processes. TTLs count the time asleep (tests/unit/test_loop.py)."""
     found = record(session)
