@@ -88,6 +88,19 @@ def test_the_daemon_dies_and_an_open_ssh_connection_goes_on(session: Session, nu
     )  # fmt: skip
 
 
+def test_status_says_meanwhile_what_is_wrong(session: Session) -> None:
+    for _ in range(3):
+        back_after(session, "tailscaled")  # the pauses grow
+    kill(session, "tailscaled")
+    until(lambda: session.status()["state"] == "degraded", "status to say so", 3)
+    status, words = session.status(), session.tsenv("status")
+    told = "tailscaled ended (SIGKILL), again in "
+    assert told in " ".join(status["health"]) or is_well(session)
+    assert told in log(session)
+    assert words.returncode == 0, "it can be used, for the most part"
+    until(lambda: is_well(session), "the session to be whole again")
+
+
 def test_the_daemon_runs_out_of_memory(session: Session) -> None:
     victim = pid(session, "tailscaled")
     session.machine.run(["prlimit", f"--pid={victim}", "--as=1:1"], check=True)
