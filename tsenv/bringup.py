@@ -22,7 +22,7 @@ from typing import Any, Protocol, Self
 from tsenv import daemon, doctor, namespace, paths, session, supervisor
 from tsenv.errors import TsenvError
 from tsenv.session import Options, Session
-from tsenv.tools import Tools, start
+from tsenv.tools import Tools, bound, start
 
 AF_UNIX_MOST = 107  # sun_path (linux/un.h) less its final 0
 ROOM_BYTES = 1 << 20  # a session takes about 100 KiB when it goes up
@@ -363,7 +363,7 @@ class Login:
             self._wanted.options, login=self._wanted.login(), timeout=max(1.0, self._deadline - time.monotonic())
         )
         argv = daemon.tailscale_argv(self._tools.tailscale, self._folder, *words)
-        child = start(argv, stdin=-1, stdout=-3, stderr=-1)
+        child = start(argv, stdin=-1, stdout=-3, stderr=-1, preexec_fn=bound())
         with contextlib.suppress(BrokenPipeError):
             child.stdin.write(self._wanted.key.encode())
             child.stdin.close()

@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,24 @@ def start(argv: list[str], **kwargs: Any) -> Any:
         print("+ " + shlex.join(argv), file=sys.stderr, flush=True)
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     return subprocess.Popen(argv, **(pipes | kwargs | {"env": {**os.environ, **kwargs.get("env", {})}}))
+
+
+def bound() -> Callable[[], None]:
+    """For Popen's preexec_fn: the program ends when we do, even when we are killed.
+
+    A `tailscale up` that outlived its `tsenv up` would find the daemon of the next session at the same path, and log
+    that one in with its own key at its own server.
+    """
+    import ctypes
+
+    libc, parent = ctypes.CDLL(None), os.getpid()
+
+    def end_with_parent() -> None:
+        libc.prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGKILL (linux/prctl.h)
+        if os.getppid() != parent:  # it was over before that
+            os._exit(1)
+
+    return end_with_parent
 
 
 def _stand_somewhere() -> None:
