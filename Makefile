@@ -23,3 +23,16 @@ soak: setup
 
 soak-short: setup
 	tests/soak/run --seconds 120 --sessions 4 --execs 600
+
+# Speed as ratios to baselines of the same run, into benchmarks/README.md. It wants the machine for itself.
+bench: setup
+	benchmarks/run
+
+# The reference from the parser, then the site, strictly, into build/site.
+docs: setup
+	$(PYTHON) docs/generate.py
+	$(PYTHON) -m mkdocs build --strict --quiet
+
+# The end-to-end tests with Debian 13's programs, in a root of its own.
+test-matrix: setup
+	tests/matrix/run
