@@ -186,8 +186,11 @@ def load(name: str) -> Session | None:
 
 # What may stand where a default is None, and what the collections hold.
 _KINDS: dict[str, tuple[type, ...]] = {
-    "until": (int, float, type(None)), "with_pid": (int, type(None)), "ephemeral": (bool, type(None)), "since": (int, float),
-}  # fmt: skip
+    "until": (int, float, type(None)),
+    "with_pid": (int, type(None)),
+    "ephemeral": (bool, type(None)),
+    "since": (int, float),
+}
 _HOLDS: dict[str, type] = {"pids": Process, "restarts": int}
 
 
