@@ -147,6 +147,7 @@ class Supervisor:
         self.loop.watch(self.host.fileno(), self._network_changed)
         self.loop.watch(self.guard.fileno(), self._look_after_directory)
         self.session.pids["supervisor"] = Process.of(os.getpid())
+        self._save()  # should `up` be killed, the next one must know whom it waits for, or ends
         try:
             self._tell(phase="namespace")
             self._start_pasta()

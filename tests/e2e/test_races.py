@@ -252,6 +252,17 @@ def test_a_killed_up_leaves_nothing(lab: Lab, session: Session) -> None:
     works(session)
 
 
+@pytest.mark.parametrize("made", ["lock", "session.json", "join", "tailscaled.sock"])
+def test_up_at_once_after_a_killed_one(session: Session, made: str) -> None:
+    """The killed one's supervisor is still taking everything down: it must not take the next session with it."""
+    child = start_up(session)
+    wait_until(f"{made} to be there", (folder(session.name) / made).exists, 10)
+    child.kill()
+    ends(child)
+    bring_up(session)
+    works(session)
+
+
 def kill_machine(session: Session) -> dict[str, Any]:
     """All at once, as when the power goes, but for the directory: on many machines that is no tmpfs."""
     found = record(session.name)
