@@ -62,6 +62,8 @@ def _timed(where: Machine, argv: Sequence[str], environment: dict[str, str | Non
     os.close(handle)
     if not ended:
         child.kill()
+        child.wait()
+        raise MeasurementError(f"{' '.join(argv)}: no end after 60 s")
     if status := child.wait():
         raise MeasurementError(f"{' '.join(argv)}: exit status {status}")
     return took
