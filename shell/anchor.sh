@@ -106,6 +106,12 @@ exec >/dev/null 2>&1
 
 # Nobody waits for this.
 /bin/sh "${0%/*}/uplink.sh" || true
+
+# While the daemon is away, until it is started again, what is for the tailnet waits. By pasta it would go out to the
+# uplink's network, and a pasta of 2025 resets connections that it does not know: ssh broke when tailscaled was
+# terminated. The daemon's own rules are 5210 to 5270; whatever these lead somewhere does not get here.
+ip -4 rule add pref 5290 to 100.64.0.0/10 unreachable || true
+ip -6 rule add pref 5290 to fd7a:115c:a1e0::/48 unreachable || true
 read -r _ <&3 || true
 
 # The supervisor is gone: nothing of the session may run on. Every other process in this network namespace ends. Again
