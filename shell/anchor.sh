@@ -21,7 +21,8 @@ fail() {
 
 # --isolated: the same rules as isolated.nft's, for hosts without nft. The policy comes first: no hole meanwhile.
 isolate_by() { # PROGRAM ICMP
-    "$1" -w -P OUTPUT DROP &&
+    # mangle: in the filter table tailscaled's own rules would come before the policy
+    "$1" -w -P OUTPUT DROP && "$1" -w -t mangle -P FORWARD DROP &&
         "$1" -w -A OUTPUT -o lo -j ACCEPT &&
         "$1" -w -A OUTPUT -o tailscale0 -j ACCEPT &&
         "$1" -w -A OUTPUT -m mark --mark 0x80000/0xff0000 -j ACCEPT || return 1
