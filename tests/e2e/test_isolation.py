@@ -50,7 +50,7 @@ def way(name, family, kind, protocol=0, device=None, data=None, port=80):
                 time.sleep(0.02)
         print(name, "WENT OUT")
     except OSError as error:
-        late = " LATE" if time.monotonic() - begin > 0.5 else ""
+        late = " LATE" if time.monotonic() - begin > 1 else ""
         print(f"{name}: refused: {error}{late}")
 ECHO4 = b"\x08\0\xf7\xff\0\0\0\0"
 ECHO6 = b"\x80\0\0\0\0\0\0\0"
