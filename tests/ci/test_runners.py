@@ -81,44 +81,82 @@ def test_a_run_is_cancelled(lab: Lab, project: Path) -> None:
     key = lab.control.auth_key()
     argv = act_argv(lab, project, "faults/faults.yml", "--job", "endless")
     child = lab.machine.popen(argv, cwd=str(project), env={"TS_AUTHKEY": key})
-    assert child.stdout
-    log = b""
-    for line in child.stdout:
-        log += line
-        if b"seen 100.64." in line:
-            break
+    log = _until_seen(child)
     os.killpg(child.pid, signal.SIGINT)
-    log += _end(child)
-    until_gone(lab, addresses(log.decode()))
+    _end(child)
+    until_gone(lab, addresses(log))
 
 
-def _end(child: subprocess.Popen[bytes]) -> bytes:
-    """Its last words; a second Ctrl-C where it waits for the step."""
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Wait for it; kill it where it waits for the step."""
     try:
-        return child.communicate(timeout=5)[0]
+        child.communicate(timeout=5)
     except subprocess.TimeoutExpired:
         os.killpg(child.pid, signal.SIGKILL)
-        return child.communicate(timeout=5)[0]
+        child.communicate(timeout=5)
 
 
-def test_gitlab(lab: Lab, project: Path) -> None:
+def gitlab_argv(lab: Lab, *options: str) -> list[str]:
+    """gitlab-ci-local on a job, with its shell executor."""
     if not Path("/opt/tsenv-lab/bin/gitlab-ci-local").exists():
         pytest.skip("no gitlab-ci-local (it needs npm): tests/lab/setup")
-    argv = [
+    words = [
         "gitlab-ci-local",
         "--force-shell-executor",
         "--no-color",
         "--variable",
         f"TS_LOGIN_SERVER={lab.control.url}",
     ]
-    argv += ["--variable", f"TS_AUTHKEY={lab.control.auth_key()}", "deploy"]
-    done = lab.machine.run(argv, cwd=str(project), timeout=60)
+    return [*words, "--variable", f"TS_AUTHKEY={lab.control.auth_key()}", *options]
+
+
+def test_gitlab(lab: Lab, project: Path) -> None:
+    done = lab.machine.run(gitlab_argv(lab, "deploy"), cwd=str(project), timeout=60)
     assert done.returncode == 0, done
     for word in ("first", "second", "third"):
         assert re.search(rf"> {word} 100\.64\.", done.stdout), done
     assert "my-server of tailnet A" in done.stdout
     assert len(addresses(done.stdout)) == 1
     until_gone(lab, addresses(done.stdout))
+
+
+def test_a_job_of_gitlab_fails(lab: Lab, project: Path) -> None:
+    argv = gitlab_argv(lab, "--file", "faults/gitlab.yml", "failing")
+    done = lab.machine.run(argv, cwd=str(project), timeout=60)
+    assert done.returncode == 1, done
+    assert "> seen 100.64." in done.stdout
+    until_gone(lab, addresses(done.stdout))
+
+
+def test_a_job_of_gitlab_is_killed(lab: Lab, project: Path) -> None:
+    """No after_script runs: the session ends with the job's shell."""
+    argv = gitlab_argv(lab, "--file", "faults/gitlab.yml", "endless")
+    child = lab.machine.popen(argv, cwd=str(project), stderr=subprocess.STDOUT)
+    log = _until_seen(child)
+    # As a runner ends a job: all that it started, at once.
+    for pid in (child.pid, *_children(child.pid)):
+        os.kill(pid, signal.SIGKILL)
+    child.communicate(timeout=5)
+    until_gone(lab, addresses(log))
+
+
+def _until_seen(child: subprocess.Popen[bytes]) -> str:
+    """Its output up to the line with the node's address."""
+    assert child.stdout
+    log = ""
+    for line in child.stdout:
+        log += line.decode()
+        if "seen 100.64." in log.splitlines()[-1]:
+            break
+    return log
+
+
+def _children(pid: int) -> list[int]:
+    """All descendants, the nearest first."""
+    found = [
+        int(word) for task in Path(f"/proc/{pid}/task").iterdir() for word in (task / "children").read_text().split()
+    ]
+    return found + [inner for child in found for inner in _children(child)]
 
 
 # --- the end of a job on GitHub's own runner ---------------------------------------------------------------------------
