@@ -10,7 +10,6 @@ import shlex
 import shutil
 import socket
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from tsenv import paths
 from tsenv.errors import USAGE, TsenvError
@@ -221,6 +220,8 @@ def isolated_hosts(login_server: str) -> tuple[str, ...]:
     An isolated session has no resolvers outside the tailnet: tailscaled's own would carry any command's query to the
     internet, and with it data. But tailscaled itself must find its control server, also after a restart.
     """
+    from urllib.parse import urlsplit  # 1.5 ms that only --isolated needs
+
     host = urlsplit(login_server or DEFAULT_CONTROL).hostname or ""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
