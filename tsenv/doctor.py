@@ -7,8 +7,6 @@ Imported on the way of `up`: nothing but os at the top that `up` has not loaded 
 
 import contextlib
 import os
-import platform
-import shutil
 import signal
 import socket
 import sys
@@ -124,7 +122,7 @@ def cheap(host: Host | None = None) -> Iterator[Check]:
 
 
 def _linux() -> Check:
-    system, release = platform.uname().system, platform.uname().release
+    system, release = os.uname().sysname, os.uname().release
     if system != "Linux":
         return Check("linux", FAIL, f"this is {system}; tsenv needs Linux (namespaces)", "use a Linux machine or VM")
     numbers = [int(part) for part in release.split("-")[0].split(".")[:2] if part.isdigit()]
@@ -326,6 +324,8 @@ def _apparmor(host: Host) -> Check | None:
 
 def _namespace(host: Host) -> Check:
     """Everything that `up` does up to the daemon: pasta, holder, anchor, a layer over /etc, the inner namespace."""
+    import shutil
+
     from tsenv import namespace, supervisor
 
     try:
@@ -500,6 +500,8 @@ def _versions(host: Host) -> Check:
 
 
 def _firewall(host: Host) -> Check:
+    import shutil
+
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin:/usr/local/sbin"
     found = [name for name in ("nft", "iptables") if shutil.which(name, path=path)]
     if found:
@@ -663,6 +665,8 @@ def stun_server(server: str) -> tuple[str, int]:
 
 def inside(name: str) -> Iterator[Check]:
     """Through the running session: its own name, a peer, the tunnel's MTU."""
+    import shutil
+
     from tsenv import bringup, daemon, session, tools
 
     found = session.usable(name)

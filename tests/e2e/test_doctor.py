@@ -268,7 +268,7 @@ def host(folder: Path, **files: str) -> doctor.Host:
 
 
 def test_other_systems(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("platform.uname", lambda: SimpleNamespace(system="Darwin", release="25.1"))
+    monkeypatch.setattr("os.uname", lambda: SimpleNamespace(sysname="Darwin", release="25.1"))
     check = doctor._linux()
     assert (check.state, check.says) == ("fail", "this is Darwin; tsenv needs Linux (namespaces)")
 
