@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DENY = f"/usr/bin/python3 -I {shlex.quote(str(Path(__file__).with_name('deny.py')))}"
 # Its files may be read by root alone; the filter is installed as root, and stays.
-OVER = "d=$(mktemp -d); mount -t tmpfs none $d; mkdir $d/up $d/work; mount -t overlay -o lowerdir={0},upperdir=$d/up,workdir=$d/work none {0}; cd {0}; "
+OVER = "d=$(mktemp -d -p /mnt); mount -t tmpfs none $d; mkdir $d/up $d/work; mount -t overlay -o lowerdir={0},upperdir=$d/up,workdir=$d/work none {0}; cd {0}; "
 USR_BIN = OVER.format("/usr/bin")
 OURS = OVER.format("/opt/tsenv-lab/bin")
 TUN = "mount -t tmpfs {} none /dev/net; "
@@ -44,7 +44,7 @@ def run(
         "--mount",
         "sh",
         "-ec",
-        f"cp /usr/bin/setpriv /run/setpriv.$$; setpriv=/run/setpriv.$$; {script}",
+        f"mount -t tmpfs -o mode=0755 none /mnt; cp /usr/bin/setpriv /mnt/; setpriv=/mnt/setpriv; {script}",
     ]
     return machine.run(argv, user="root", env={**login, **(env or {})}, **how)
 
@@ -86,7 +86,7 @@ CLOSED = {
     "no nsenter": ({"prepare": USR_BIN + "rm nsenter; "}, "nsenter", "nsenter is not installed", "apt install util-linux"),
     "busybox": ({"prepare": USR_BIN + "ln -sf busybox unshare; "}, "unshare", "is busybox's", "apt install util-linux"),
     "namespaces off": (
-        {"prepare": "echo 0 >/run/zero.$$; mount --bind /run/zero.$$ /proc/sys/user/max_user_namespaces; "},
+        {"prepare": "echo 0 >/mnt/zero; mount --bind /mnt/zero /proc/sys/user/max_user_namespaces; "},
         "userns-switch", "switched off (user.max_user_namespaces=0)", "sudo sysctl user.max_user_namespaces=",
     ),
     "foreign runtime": ({"env": {"XDG_RUNTIME_DIR": "/run/lock/.."}}, "runtime", "cannot make /run/lock/../tsenv", "XDG_RUNTIME_DIR"),
@@ -155,7 +155,7 @@ def test_a_read_only_proc_forbids_the_map(machine: Machine) -> None:
 
 def script(text: str, name: str) -> str:
     """Put a program of that name first on PATH."""
-    return f"d=$(mktemp -d); chmod 755 $d; printf '#!/bin/sh\\n%s\\n' {shlex.quote(text)} >$d/{name}; chmod 755 $d/{name}; PATH=$d:$PATH; "
+    return f"d=$(mktemp -d -p /mnt); chmod 755 $d; printf '#!/bin/sh\\n%s\\n' {shlex.quote(text)} >$d/{name}; chmod 755 $d/{name}; PATH=$d:$PATH; "
 
 
 FAKES = {
