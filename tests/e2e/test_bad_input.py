@@ -410,6 +410,21 @@ def test_a_full_disk_under_the_logs(try_up: Callable[..., Outcome], small_disk: 
     outcome.assert_refused("not valid|[Nn]o space left", "df -h|key")
 
 
+def test_a_working_directory_that_is_closed_or_gone(lab: Lab, host: Machine) -> None:
+    """`sudo -u USER tsenv …` typed in /root, and a folder that a build has removed: no reason to fail."""
+    name = new_name()
+    up = ["tsenv", "-n", name, "up", "--hostname", name, "--login-server", lab.control.url, "--auth-key-file", "-"]
+    gone = 'mkdir /tmp/gone; cd /tmp/gone; rmdir /tmp/gone; exec "$@"'
+    host.run(["sh", "-c", gone, "sh", *up], input=lab.control.auth_key(), check=True)
+    try:
+        assert host.run(["tsenv", "-n", name, "exec", "pwd"], cwd="/root", check=True).stdout == "/\n"
+        assert host.run(["sh", "-c", gone, "sh", "tsenv", "-n", name, "exec", "id", "-un"]).stdout == "tsenv-lab\n"
+    finally:
+        host.run(["tsenv", "-n", name, "down"], cwd="/root", check=True)
+    host.run(up, input=lab.control.auth_key(), cwd="/root", check=True)
+    host.run(["tsenv", "-n", name, "down"], cwd="/root", check=True)
+
+
 # --- Ctrl-C ----------------------------------------------------------------------------------------------------------------
 
 

@@ -77,8 +77,9 @@ def nodes(session: Session) -> int:
 
 def works(session: Session) -> None:
     """It is up, whole, and its commands reach the tailnet."""
-    assert session.status()["state"] == "up"
-    page = session.exec("curl", "-sS", "-m", "5", "http://my-server/")
+    shown = session.tsenv("status", "--json", check=True)
+    assert json.loads(shown.stdout)["state"] == "up"
+    page = session.exec("curl", "-sS", "-m", "15", "http://my-server/")
     assert page.stdout == "my-server of tailnet A\n", str(page)
     assert nodes(session) == 1
 
@@ -282,7 +283,7 @@ def test_a_killed_machine(session: Session) -> None:
     assert json.loads(session.tsenv("status", "--json").stdout)["state"] == "dead"
     assert re.search(rf"^{session.name} +dead", session.tsenv("list").stdout, re.MULTILINE)
     bring_up(session)
-    assert session.exec("curl", "-sS", "-m", "5", "http://my-server/").returncode == 0
+    assert session.exec("curl", "-sS", "-m", "15", "http://my-server/").returncode == 0
 
 
 def test_a_reused_pid_is_never_joined(session: Session, up: Callable[..., Completed]) -> None:
