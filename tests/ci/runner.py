@@ -25,7 +25,7 @@ def main() -> int:
     argv = sys.argv[1:]
     word = argv[1] if argv[:1] == ["--cancel-after"] else ""
     steps = argv[2:] if word else argv
-    folder = Path(tempfile.mkdtemp(prefix="runner-"))
+    folder = Path(tempfile.mkdtemp(prefix="runner-", dir=Path.cwd()))
     environ = {**os.environ, "RUNNER_TRACKING_ID": f"github_{uuid.uuid4()}", "RUNNER_TEMP": str(folder), "CI": "true",
                "GITHUB_ACTIONS": "true", "GITHUB_RUN_ID": "77", "GITHUB_JOB": "deploy"}  # fmt: skip
     status = 0
