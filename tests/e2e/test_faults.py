@@ -256,7 +256,8 @@ def test_without_it_nothing_runs_on_and_the_next_command_says_so(
     assert not mounts(session)
     session.machine.run(["rm", "-rf", f"{folder(session)}.moved"])
     if what != "everything":
-        measured(f"{what} gone", f"“session … {ENDS[what]}”", "nothing runs on; `tsenv up` works anew", {"over": gone})
+        fault = {"directory": "directory: removed", "moved": "directory: moved"}.get(what, f"{what}: SIGKILL")
+        measured(fault, f"“session … {ENDS[what]}”", "nothing runs on; `tsenv up` works anew", {"over": gone})
 
 
 def test_a_new_session_is_not_removed_by_the_one_whose_place_it_took(
