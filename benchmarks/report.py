@@ -56,6 +56,7 @@ def _about(about: Results) -> str:
         "commit",
     )
     quick = "**A quick run: a smoke test, no measurement.** " if about["quick"] else ""
+    quick += "**Parts come from different runs.** " if about.get("mixed") else ""
     load = f"load {about['load_before']:.1f} before, {about.get('load_after', 0):.1f} after"
     words = "; ".join(f"{fact} {about[fact]}" for fact in facts)
     return f"{quick}Measured on {about['date']} in {about.get('took_seconds', 0)} s, {load}. {words}.\n"
@@ -317,21 +318,22 @@ def _crowds(values: Results) -> str:
 def charts(results: Results) -> dict[str, str]:
     """File name → SVG."""
     found = {}
+    quick = results["about"]["quick"]
     if "tailnet" in results:
         groups = _groups(results["tailnet"], LABELS, "tcp", {"upload": "up", "download": "down"})
-        found["throughput.svg"] = chart("TCP over the tailnet, Gbit/s", _note("more is better"), groups)
+        found["throughput.svg"] = chart("TCP over the tailnet, Gbit/s", _note("more is better", quick=quick), groups)
         shares = {"idle, median": "idle.p50", "under an upload, median": "load.p50"}
         groups = _groups(results["tailnet"], LABELS, "rtt.tcp", shares)
-        found["latency.svg"] = chart("Round trips over the tailnet, ms", _note("less is better"), groups)
+        found["latency.svg"] = chart("Round trips over the tailnet, ms", _note("less is better", quick=quick), groups)
     if "lives" in results:
         groups = _groups(results["lives"], SHORT, "", {"up to ready": "up", "run -- true": "run", "down": "down"})
-        found["life.svg"] = chart("A session's life, ms", _note("less is better"), groups)
+        found["life.svg"] = chart("A session's life, ms", _note("less is better", quick=quick), groups)
     if "joining" in results:
         rows = ("nsenter -U -n -m", "two nsenter", "join", "shim", "python -c pass", "tsenv exec")
         kinds = ["ours" if row in OURS else "base" for row in rows]
         pairs = zip(rows, kinds, strict=True)
         bars = [_bar_of(results["joining"], row, rows[0], row, kind) for row, kind in pairs]
-        found["joining.svg"] = chart("One command in a session, ms", _note("less is better"), [("", bars)])
+        found["joining.svg"] = chart("One command in a session, ms", _note("less is better", quick=quick), [("", bars)])
     return found
 
 
@@ -350,7 +352,8 @@ SHORT = {"by-hand": "by hand", "tsexec-like": "script like tsexec", "tsenv": "ts
 OURS = ("join", "shim", "tsenv exec")
 
 
-def _note(text: str) -> str:
+def _note(text: str, *, quick: bool) -> str:
+    text = f"A SMOKE TEST, NO MEASUREMENT; {text}" if quick else text
     return f"{text}; median, the line spans the quartiles; × is against the first bar of its group"
 
 

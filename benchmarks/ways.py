@@ -131,7 +131,7 @@ def _daemon(lab: Lab, where: Machine, name: str, *words: str) -> Iterator[int]:
         lab_state.wait_until(f"{sock} to appear", lambda: Path(sock).exists())
         login = [f"--login-server={lab.control.url}", f"--auth-key=file:{key_file(lab, name)}"]
         up = ["tailscale", f"--socket={sock}", "up", "--timeout=20s", "--accept-dns=false", f"--hostname=bench-{name}"]
-        where.run([*up, *login, *(["--netfilter-mode=off"] if name == "root" else [])], user=user, check=True)
+        where.run([*up, *login], user=user, check=True)
         yield child.pid  # the prefix ends in exec: this is tailscaled
         where.run(["tailscale", f"--socket={sock}", "logout"], user=user)
     finally:
