@@ -9,8 +9,8 @@ WIDTH, LABEL, LINE, HEAD = 800, 280, 22, 54
 STYLE = """
 text{font:13px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#1f2328}
 .head{font-size:15px;font-weight:600}.note{fill:#59636e;font-size:12px}
-.base{fill:#8c959f}.ours{fill:#1f6feb}.other{fill:#bf8700}.spread{stroke:#1f2328;stroke-width:1.4}
-@media(prefers-color-scheme:dark){text{fill:#e6edf3}.note{fill:#9198a1}.base{fill:#6e7681}.ours{fill:#4493f8}
+.paper{fill:#fff}.base{fill:#8c959f}.ours{fill:#1f6feb}.other{fill:#bf8700}.spread{stroke:#1f2328;stroke-width:1.4}
+@media(prefers-color-scheme:dark){text{fill:#e6edf3}.note{fill:#9198a1}.paper{fill:#0d1117}.base{fill:#6e7681}.ours{fill:#4493f8}
 .other{fill:#d29922}.spread{stroke:#e6edf3}}
 """
 
@@ -40,10 +40,12 @@ def chart(title: str, note: str, groups: list[tuple[str, list[Bar]]]) -> str:
         for bar in bars:
             parts += _bar(bar, y, room / most)
             y += LINE
-    size = f'viewBox="0 0 {WIDTH} {y + 8}" width="{WIDTH}" height="{y + 8}"'
+    size = f'viewBox="-14 -10 {WIDTH + 28} {y + 28}" width="{WIDTH + 28}" height="{y + 28}"'
     head = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}">',
         f"<style>{STYLE}</style>",
+        # Paper of its own: the page may be dark where the reader's system is light.
+        f'<rect x="-14" y="-10" width="{WIDTH + 28}" height="{y + 28}" rx="6" class="paper"/>',
         f'<text x="0" y="18" class="head">{escape(title)}</text>',
         f'<text x="0" y="38" class="note">{escape(note)}</text>',
     ]
