@@ -44,11 +44,16 @@ def _command(lab: Lab, who: str, verb: str) -> tuple[list[str], dict[str, str | 
     node = f"bench-{who.replace(' ', '-')}"
     if who in SCRIPTS:
         environment: dict[str, str | None] = {"AUTH_KEY_FILE": key, "LOGIN_SERVER": lab.control.url, "NODE": node}
-        return [f"{ways.BENCH}/{who}", verb, f"/tmp/{node}"], environment
+        return [f"{ways.BENCH}/{who}", verb, _own(node)], environment
     login = ["--login-server", lab.control.url, "--auth-key-file", key, "--hostname", node]
     login += ["--underlay", "pasta" if who.endswith("pasta") else "host"]
     words = {"up": ["up", *login], "down": ["down"], "run": ["run", *login, "--", "true"]}[verb]
     return ["tsenv", *(["-n", node] if verb != "run" else []), *words], {}
+
+
+def _own(name: str) -> str:
+    """A script's folder, of this run only: what a run that failed has left is not met again."""
+    return f"/tmp/{name}-{os.getpid()}"
 
 
 def _timed(where: Machine, argv: Sequence[str], environment: dict[str, str | None]) -> float:
@@ -108,15 +113,15 @@ def _crowd_command(lab: Lab, who: str, verb: str, name: str, key: str) -> tuple[
         login = ["--login-server", lab.control.url, "--auth-key-file", key, "--hostname", name]
         return ["tsenv", "-n", name, verb, *(login if verb == "up" else ["--force"])], {}
     environment: dict[str, str | None] = {"AUTH_KEY_FILE": key, "LOGIN_SERVER": lab.control.url, "NODE": name}
-    return [f"{ways.BENCH}/{who}", verb, f"/tmp/{name}"], environment
+    return [f"{ways.BENCH}/{who}", verb, _own(name)], environment
 
 
 def _parts(where: Machine, who: str, name: str) -> dict[str, int]:
     """The pids of one session, by part."""
     if who == "tsenv":
         return {part: process["pid"] for part, process in ways.session(where, name)["pids"].items()}
-    sock = f"^tailscaled .*--socket=/tmp/{name}/sock"
-    pasta = f"^[^ ]*pasta .* inside /tmp/{name}$"
+    sock = f"^tailscaled .*--socket={_own(name)}/sock"
+    pasta = f"^[^ ]*pasta .* inside {_own(name)}$"
     find = 'pgrep -o -f -- "$1"'
     return {
         part: int(where.run(["sh", "-c", find, "sh", pattern], check=True).stdout)
