@@ -9,7 +9,8 @@ demo: setup
 	tests/lab/demo
 
 test: setup lint
-	$(PYTHON) -m pytest -n $(JOBS) --dist loadgroup
+	$(PYTHON) -m pytest -m alone
+	$(PYTHON) -m pytest -n $(JOBS) --dist loadgroup -m 'not alone'
 
 lint: setup
 	tests/lint

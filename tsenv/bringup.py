@@ -221,6 +221,8 @@ def _make(name: str, wanted: Wanted, deadline: float, progress: Progress) -> Ses
         until=wanted.until,
         with_pid=wanted.with_pid,
     )
+    import plumbum.machines.local  # noqa: F401 - before the fork: once for both sides
+
     with Channel(supervisor.fork(record, tools, resolvers)) as channel:
         channel.until_running(deadline, progress)
         Login(folder, wanted, tools, deadline, progress).run()

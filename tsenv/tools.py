@@ -56,18 +56,19 @@ def find(name: str) -> str:
 
 
 def start(argv: list[str], **kwargs: Any) -> Any:
-    """Start a program; returns its subprocess.Popen. Keyword arguments are Popen's; pipes by default, `env` added.
+    """Start a program; returns plumbum's Popen. Keyword arguments are subprocess.Popen's; pipes by default, `env` added.
 
-    Not by plumbum, which is for those who use sessions from Python: it imports urllib and ssl, and its 60 ms and 8 MB
-    would stand before each `up` and stay in each supervisor.
+    Keep it until it has ended: forgotten before, plumbum's waits for it, 0.2 s.
     """
     _stand_somewhere()
-    import subprocess
+    # Not `local[…]`, which looks for the program and raises what no OSError is: a daemon may be removed while we run.
+    from plumbum.machines.local import LocalCommand, local
 
+    local.env.clear()  # a copy from when plumbum was imported; what left ours since must leave it too
+    local.env.update(os.environ)
     if os.environ.get("TSENV_DEBUG"):
         print("+ " + shlex.join(argv), file=sys.stderr, flush=True)
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen(argv, **(pipes | kwargs | {"env": {**os.environ, **kwargs.get("env", {})}}))
+    return LocalCommand(argv[0])[argv[1:]].popen(**kwargs)
 
 
 def bound() -> Callable[[], None]:

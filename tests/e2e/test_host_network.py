@@ -35,8 +35,7 @@ def test_uplink_down_and_up_then_another_address(
     def ip(*words: str) -> None:
         lab_state.sh("ip", "-n", machine.netns, *words)
 
-    # By address: towards plain http on a *name* tailscaled tries port 443 for two minutes after a redial.
-    up("--underlay", underlay, "--login-server", lab.control.address_url, on=machine)
+    up("--underlay", underlay, on=machine)
     seconds_until_reached(machine, session_name)
 
     ip("link", "set", "eth0", "down")  # takes addresses of IPv6 and all routes with it

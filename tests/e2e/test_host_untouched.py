@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from lab_box import Machine
     from rig import Session
 
+# Any node that joins the tailnet meanwhile is a route in each session; any computer of the lab, a mount on the host.
+pytestmark = pytest.mark.alone
+
 # What may not differ, each asked as root on the computer. Sockets are asked for without their pids and counters.
 LOOKS = {
     "addresses": "ip -o addr",

@@ -120,7 +120,7 @@ def packets(lab: Lab, machine: Machine) -> int:
 
 def isolated(lab: Lab, machine: Machine, name: str, *options: str) -> Session:
     """Bring one up there."""
-    words = ["tsenv", "-n", name, "up", "--isolated", "--login-server", lab.control.url, "--auth-key-file", "-"]
+    words = ["tsenv", "-n", name, "up", "--isolated", "--login-server", lab.control.name_url, "--auth-key-file", "-"]
     machine.run([*words, "--hostname", name, *options], input=lab.control.auth_key(), check=True)
     return Session(name, machine, lab.control)
 
@@ -220,7 +220,7 @@ def test_without_nft_and_iptables_it_says_what_to_install(lab: Lab, own: Machine
         "mount -t tmpfs x /usr/local/sbin; for f in nft iptables ip6tables; do mount --bind /dev/null /usr/sbin/$f; done; "
         'exec setpriv --reuid=tsenv-lab --regid=tsenv-lab --init-groups --inh-caps=-all "$@"'
     )
-    up = ["tsenv", "-n", session_name, "up", "--isolated", "--login-server", lab.control.url, "--auth-key-file", "-"]
+    up = ["tsenv", "-n", session_name, "up", "--isolated", "--login-server", lab.control.name_url, "--auth-key-file", "-"]
     env = {"XDG_RUNTIME_DIR": f"/run/user/{UID}", "HOME": "/home/tsenv-lab"}
     done = own.run(
         ["unshare", "-m", "sh", "-ec", script, "sh", *up], user="root", env=env, input=lab.control.auth_key()
@@ -236,7 +236,7 @@ def test_by_iptables_where_there_is_no_nft(lab: Lab, own: Machine, session_name:
         "mount --bind /dev/null /usr/sbin/nft; "
         'exec setpriv --reuid=tsenv-lab --regid=tsenv-lab --init-groups --inh-caps=-all "$@"'
     )
-    up = ["tsenv", "-n", session_name, "up", "--isolated", "--login-server", lab.control.url, "--auth-key-file", "-"]
+    up = ["tsenv", "-n", session_name, "up", "--isolated", "--login-server", lab.control.name_url, "--auth-key-file", "-"]
     env = {"XDG_RUNTIME_DIR": f"/run/user/{UID}", "HOME": "/home/tsenv-lab"}
     argv = ["unshare", "-m", "sh", "-ec", script, "sh", *up, "--hostname", session_name]
     own.run(argv, user="root", env=env, input=lab.control.auth_key(), check=True)
@@ -419,7 +419,7 @@ def test_what_another_user_planted_in_tmp_is_refused(
         own.run(["sh", "-c", PLANTS[plant]], user="tsenv-other", env={"D": place}, check=True)
         own.run(["sh", "-c", f"mkdir -p $D/{session_name} 2>/dev/null; printf 'echo stolen' 2>/dev/null >$D/{session_name}/join"],
                 user="tsenv-other", env={"D": place})  # fmt: skip
-        words = {"up": ["up", "--login-server", lab.control.url], "exec": ["exec", "true"]}.get(verb, [verb])
+        words = {"up": ["up", "--login-server", lab.control.name_url], "exec": ["exec", "true"]}.get(verb, [verb])
         done = own.run(["tsenv", "-n", session_name, *words], env={"XDG_RUNTIME_DIR": None, "TS_AUTHKEY": "x"})
         assert done.returncode == 125, str(done)
         assert place in done.stderr
@@ -432,7 +432,7 @@ def test_tmp_serves_where_nothing_else_does(lab: Lab, own: Machine, session_name
     own.run(["umount", "-l", f"/run/user/{UID}"], user="root")
     own.run(["rmdir", f"/run/user/{UID}"], user="root")
     env = {"XDG_RUNTIME_DIR": None}
-    own.run(["tsenv", "-n", session_name, "up", "--login-server", lab.control.url, "--auth-key-file", "-"],
+    own.run(["tsenv", "-n", session_name, "up", "--login-server", lab.control.name_url, "--auth-key-file", "-"],
             input=lab.control.auth_key(), env=env, check=True)  # fmt: skip
     assert own.run(["tsenv", "-n", session_name, "exec", *PEER], env=env).stdout == "my-server of tailnet A\n"
     mode = own.run(["stat", "-c", "%a %U", f"/tmp/tsenv-{UID}", f"/tmp/tsenv-{UID}/{session_name}"]).stdout

@@ -33,7 +33,7 @@ def shape(lab: Lab, request: pytest.FixtureRequest) -> Iterator[tuple[str, Machi
 def test_names(lab: Lab, shape: tuple[str, Machine], up: Callable[..., Completed], session_name: str) -> None:
     resolver, machine = shape
     before = machine.run(["sh", "-c", CONFIGURATION]).stdout
-    server = lab.control.address_url if resolver == "none" else lab.control.url
+    server = lab.control.url if resolver == "none" else lab.control.name_url
     up("--login-server", server, on=machine)
     session = Session(session_name, machine, lab.control)
 

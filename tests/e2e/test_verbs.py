@@ -394,7 +394,7 @@ def test_run_ends_by_ctrl_c(
 def test_run_lets_its_command_handle_ctrl_c(
     lab: Lab, one_shot: Callable[..., list[str]], session_name: str, terminal: Terminal
 ) -> None:
-    script = "trap 'echo again' INT; echo rea''dy; sleep 60; echo go on; exit 5"
+    script = "trap 'echo again; on=1' INT; echo rea''dy; while [ -z \"$on\" ]; do sleep 0.1; done; echo go on; exit 5"
     child = terminal(one_shot("bash", "-c", script), env={"TS_AUTHKEY": lab.control.auth_key()})
     child.expect("ready")
     child.sendintr()

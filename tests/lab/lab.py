@@ -382,7 +382,7 @@ def _join(box: Box, control: Control, hostname: str, *up: str) -> None:
     key = folder / "key"
     key.write_text(control.auth_key(ephemeral=False, expiration="5m"))
     lab_state.wait_until(f"{daemon.name} to open its socket", socket.exists)
-    words = [f"--login-server={control.address_url}", f"--auth-key=file:{key}", f"--hostname={hostname}"]
+    words = [f"--login-server={control.url}", f"--auth-key=file:{key}", f"--hostname={hostname}"]
     sh(
         *box.enter(),
         BIN / "tailscale",

@@ -88,13 +88,16 @@ class Control:
 
     @property
     def url(self) -> str:
-        """The login server's URL; its name resolves on machines that have a resolver."""
-        return f"http://{self.host}:{self.port}"
+        """The login server's URL, by address.
+
+        Towards plain http on a *name* tailscaled tries nothing but port 443 for two minutes after it had to dial again.
+        """
+        return f"http://{ADDRESS}:{self.port}"
 
     @property
-    def address_url(self) -> str:
-        """The same by address."""
-        return f"http://{ADDRESS}:{self.port}"
+    def name_url(self) -> str:
+        """The same by a name, which resolves on machines that have a resolver."""
+        return f"http://{self.host}:{self.port}"
 
     @property
     def domain(self) -> str:
