@@ -56,7 +56,7 @@ def find(name: str) -> str:
 
 
 def start(argv: list[str], **kwargs: Any) -> Any:
-    """Start a program; returns plumbum's Popen. Keyword arguments are subprocess.Popen's; pipes by default, `env` added.
+    """Start a program; returns plumbum's Popen. Keyword arguments are subprocess.Popen's; pipes by default.
 
     Keep it until it has ended: forgotten before, plumbum's waits for it, 0.2 s.
     """
