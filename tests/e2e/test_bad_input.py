@@ -181,10 +181,10 @@ CONTROLS = {
     "no TLS": ("https://internet.lab.test:80", "(?i)ssl|tls"),
 }
 HANGING = {
-    "answers the login, then hangs": ({"hang_map": True}, "answers, but did not let us in within 5 s"),
-    "hangs at the login": ({"hang_register": True}, "answers, but did not let us in within 5 s"),
-    "wants approval": ({"require_machine_auth": True}, "this machine was not approved within 5 s"),
-    "wants a login by URL": ({"require_auth": True}, "nobody logged in within 5 s"),
+    "answers the login, then hangs": ({"hang_map": True}, "answers, but did not let us in within 10 s"),
+    "hangs at the login": ({"hang_register": True}, "answers, but did not let us in within 10 s"),
+    "wants approval": ({"require_machine_auth": True}, "this machine was not approved within 10 s"),
+    "wants a login by URL": ({"require_auth": True}, "nobody logged in within 10 s"),
 }
 
 
@@ -204,7 +204,7 @@ def control_outcomes(lab: Lab, host: Machine) -> dict[str, Outcome]:
 
 def _try_control(host: Machine, server: str, *, with_key: bool) -> Outcome:
     name = new_name()
-    words = ["--timeout", "5", "--hostname", name, "--login-server", server]
+    words = ["--timeout", "10", "--hostname", name, "--login-server", server]
     words += ["--auth-key-file", "-"] if with_key else []
     return attempt(host, ["tsenv", "-n", name, "up", *words], name=name, input=BOGUS)
 

@@ -28,11 +28,12 @@ def test_each_shell(session: Session, shell: str) -> None:
     if not shutil.which(shell):
         pytest.skip(f"no {shell}")
     script = f"{EVALS[shell]}\ncurl -sS http://my-server/\nprintenv TSENV_DIR\n"
-    env = {"TSENV_SESSION": session.name, "XDG_STATE_HOME": "/tmp/a b'c"}
+    state = f"/tmp/a b'c {session.name} {shell}"
+    env = {"TSENV_SESSION": session.name, "XDG_STATE_HOME": state}
     done = session.machine.run([shell, "-c", script], env=env)
     assert "my-server of tailnet A" in done.stdout, done
     assert f"{session.status()['dir']}" in done.stdout
-    session.machine.run(["rm", "-rf", "/tmp/a b'c"])
+    session.machine.run(["rm", "-rf", state])
 
 
 def test_files(session: Session) -> None:

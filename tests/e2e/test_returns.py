@@ -109,7 +109,7 @@ def test_ctrl_c_in_the_terminal_of_up_is_not_for_the_session(case: Session, term
     shell = terminal(["bash", "--norc", "-i"], env={"PS1": "<$?> "})
     shell.sendline(command(case))
     shell.expect(f"{case.name}: up.*<0> ")
-    shell.sendline("echo rea''dy; sleep 30")
+    shell.sendline("sh -c 'echo rea\"\"dy; exec sleep 30'")  # one job: the signal finds it, whatever it is at
     shell.expect("ready")
     shell.sendintr()
     shell.expect("<130> ")

@@ -235,7 +235,7 @@ def test_tailscale_verb(session: Session) -> None:
     done = session.tsenv("tailscale", "no-such")
     assert done.returncode == 1
     assert "unknown subcommand: no-such" in done.stderr
-    assert session.tsenv("tailscale", "ping", "-c=1", "my-server").returncode == 0
+    assert session.tsenv("tailscale", "ping", "-c=1", "--until-direct=false", "my-server").returncode == 0
 
 
 def test_plain_tailscale_inside(session: Session) -> None:

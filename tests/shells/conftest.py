@@ -96,7 +96,7 @@ class World:
         (folder / "session.json").write_text(
             f'{{\n "name": "{name}",\n "pids": {{\n  "anchor": {{\n   "pid": {anchor.pid},\n   "start": {start}\n  }}\n }}\n}}\n'
         )
-        (folder / "join").write_text(f'TSENV_TEST_JOINED={name} TSENV_SESSION={name}\nexport TSENV_TEST_JOINED TSENV_SESSION\nexec "$@"\n')
+        (folder / "join").write_text(f'unset TSENV_BIN TSENV_DIR TSENV_OLD_SESSION TSENV_AUTO\nTSENV_TEST_JOINED={name} TSENV_SESSION={name}\nexport TSENV_TEST_JOINED TSENV_SESSION\nexec "$@"\n')
         (folder / "ready").touch()
         return folder
 
