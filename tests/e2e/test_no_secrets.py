@@ -76,12 +76,14 @@ def test_the_watching_works(host: Machine) -> None:
     """What finds nothing below finds a secret that is there."""
     script = "echo canary-file >/tmp/canary; echo; sleep 30 # canary-argv"
     child = host.popen(["sh", "-c", script], env={"X": "canary-env"}, stdin=subprocess.PIPE)
-    answer(child, "")
-    assert len(holders(host, "canary-argv")) == 1
-    assert holders(host, "canary-env")
-    assert files_with(host, "canary-file", "none") == ["/tmp/canary"]
-    stop(child)
-    host.run(["rm", "/tmp/canary"], check=True)
+    try:
+        answer(child, "")
+        assert holders(host, "canary-argv")
+        assert holders(host, "canary-env")
+        assert files_with(host, "canary-file", "none") == ["/tmp/canary"]
+    finally:
+        stop(child)
+        host.run(["rm", "/tmp/canary"], check=True)
 
 
 @pytest.mark.parametrize("source", SOURCES)
