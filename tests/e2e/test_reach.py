@@ -114,7 +114,7 @@ def test_the_internet_in_the_same_session(either: Session) -> None:
 def test_the_internet_by_ipv6(either: Session) -> None:
     # Debian 12's pasta loses IPv6 answers in the first second of a namespace.
     there = lambda: either.exec("curl", "-sS", "-m2", "http://internet6.lab.test/").stdout == "internet\n"  # noqa: E731
-    wait_until("IPv6", there, 10)
+    wait_until("IPv6", there, 40)
     done = either.exec("curl", "-sS", "-m5", "http://internet6.lab.test/ip")
     assert done.stdout == f"{either.machine.address6}\n", done
 

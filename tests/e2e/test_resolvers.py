@@ -70,7 +70,7 @@ def test_a_corporate_proxy_reaches_tailscaled(
     try:
         up("--underlay", underlay, on=machine, env={"HTTPS_PROXY": f"http://{lab.internet.address}:80"})
         session = Session(session_name, machine, lab.control)
-        assert session.exec("curl", "-sS", "-m", "5", "http://my-server/").returncode == 0
+        assert session.exec("curl", "-sS", "-m", "15", "http://my-server/").returncode == 0
         # Its relay is the only HTTPS that tailscaled needs here.
         wanted = f'{machine.address} - - "CONNECT 10.77.0.1:3443 HTTP/1.1" 200'
         log = (FOLDER / "log/services-internet.log").read_text().replace("::ffff:", "")

@@ -299,8 +299,10 @@ def test_shell(session: Session, terminal: Terminal) -> None:
     child.expect("my-server of tailnet A\r\ninternet")
     child.sendline("echo $TSENV_SESSION-$0-$SHLVL")
     child.expect(f"{session.name}-/bin/bash-")
-    child.sendline("sleep 60")
+    child.sendline("sh -c 'echo slee\"\"ping; exec sleep 60'")
+    child.expect("sleeping")
     child.sendintr()
+    child.expect_exact(f"({session.name}) ")  # readline throws away what is typed before it listens
     child.sendline("tsenv status | head -n1")
     child.expect(f"{session.name}: up")
     child.sendline("exit 3")
