@@ -17,13 +17,19 @@ started() {
 }
 
 # Every variable is __tsenv_*: a plain name would take away a variable that the caller exports.
+
+# A reused pid must never be joined. From outside one look is enough: the anchor has covered this file, which is empty in
+# every other mount namespace, so who has its pid and shows it covered is the anchor. From inside nobody may look there;
+# then the start time tells, which takes ten times as long: dash reads it byte by byte.
 __tsenv_line=
-{ read -r __tsenv_line </proc/@ANCHOR@/stat; } 2>/dev/null
-# shellcheck disable=SC2086 # the fields are words
-started ${__tsenv_line##*")"}
-# A reused pid must never be joined.
-if [ "$__tsenv_started" != @STARTED@ ]; then
-    refuse @GONE@ @AGAIN@
+__tsenv_started=seen
+if ! [ -s /proc/@ANCHOR@/root@COVERED@ ]; then
+    { read -r __tsenv_line </proc/@ANCHOR@/stat; } 2>/dev/null
+    # shellcheck disable=SC2086 # the fields are words
+    started ${__tsenv_line##*")"}
+    if [ "$__tsenv_started" != @STARTED@ ]; then
+        refuse @GONE@ @AGAIN@
+    fi
 fi
 if [ "$#" -eq 0 ]; then
     refuse 'no command to run' 'sh join CMD [ARGS…]'
@@ -47,15 +53,19 @@ while [ -n "$__tsenv_rest" ]; do
     esac
 done
 PATH=${__tsenv_clean#:}
-unset __tsenv_line __tsenv_started __tsenv_rest __tsenv_clean __tsenv_entry
+unset __tsenv_line __tsenv_rest __tsenv_clean __tsenv_entry
 
-# Already inside? Then the namespaces are right and cannot be entered again. `inner` can be looked at from both sides.
-if [ /proc/self/ns/net -ef /proc/@INNER@/ns/net ]; then
-    exec "$@"
+if [ "$__tsenv_started" != seen ]; then
+    unset __tsenv_started
+    # Already inside? Then the namespaces are right and cannot be entered again. `inner` can be looked at from there.
+    if [ /proc/self/ns/net -ef /proc/@INNER@/ns/net ]; then
+        exec "$@"
+    fi
+    if ! [ -r /proc/@ANCHOR@/ns/user ]; then
+        refuse @FOREIGN@ @LEAVE@
+    fi
 fi
-if ! [ -r /proc/@ANCHOR@/ns/user ]; then
-    refuse @FOREIGN@ @LEAVE@
-fi
+unset __tsenv_started
 # nsenter opens the working directory: from one that may not be read, the command starts in / rather than not at all.
 if ! [ -r . ] || ! [ -x . ]; then
     cd /

@@ -134,6 +134,7 @@ def join_script(session: Session, *, wdns: bool) -> str:
         "ANCHOR": str(anchor.pid),
         "STARTED": str(anchor.start),
         "INNER": str(inner.pid),
+        "COVERED": shlex.quote(session.file("tailscale.real")),
         "SECRETS": " ".join(SECRETS),
         "SHIMS": shlex.quote(paths.state_base()),
         "GONE": shlex.quote(f"session '{name}' has died: its supervisor or its anchor was killed"),
