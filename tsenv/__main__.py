@@ -60,5 +60,16 @@ def _exec_words(argv: "list[str]") -> "tuple[str | None, list[str]] | None":
     return (name, argv[1:]) if argv and argv[0] == "exec" else None
 
 
+def run() -> None:
+    """The program: `main`, then the end at once. There is nothing that the interpreter's tidying up, 15 ms, would save."""
+    status = main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        status = 141
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

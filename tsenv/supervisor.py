@@ -125,6 +125,7 @@ class Supervisor:
         self.began_at = {part: logs.size(record.name, part) for part in logs.PARTS}
         self.wdns = False
         self.no_swap: str | None = None  # why sockets cannot be swapped here
+        self.launcher: socket.socket | None = None  # of tailscaled, before the session's namespaces are there
         self.swap: underlay.SocketSwap | None = None
         self.bus: daemon.Bus | None = None
         self.refresh: Timer | None = None
@@ -174,6 +175,8 @@ class Supervisor:
         # Pasta takes 30 ms: time to ask what others would wait for later.
         self.wdns = _has_wdns(self.tools.nsenter)
         self.no_swap = "not asked for" if self.session.underlay == "pasta" else underlay.probe()
+        if not self.no_swap:
+            self._start_launcher()
         holder = _sender(ours, START_SECONDS) if self._heard_from(ours.fileno()) else 0
         ours.close()
         if not holder:
@@ -223,10 +226,9 @@ class Supervisor:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.session.file(daemon.SOCKET))  # a killed one's; its successor's is to be waited for
         os.makedirs(self.state, mode=0o700, exist_ok=True)
-        argv = daemon.tailscaled_argv(self.tools.tailscaled, self.session.dir, self.state, self.session.port)
         if self.session.underlay != "pasta":
             try:
-                self._start_with_swap(argv)
+                self._start_with_swap()
             except underlay.UnderlayUnavailable as error:
                 if self.session.options.underlay == "host":
                     raise TsenvError(f"the host underlay does not work here: {error}", "--underlay auto") from None
@@ -236,27 +238,37 @@ class Supervisor:
                 self.session.underlay = "host"
                 return
         anchor = self.session.pids["anchor"].pid
-        self._spawn(self.tailscaled, namespace.enter_argv(anchor) + argv, **self._daemon_files())
+        self._spawn(self.tailscaled, namespace.enter_argv(anchor) + self._daemon_argv(), **self._daemon_files())
 
-    def _start_with_swap(self, argv: list[str]) -> None:
-        if self.no_swap:
-            raise underlay.UnderlayUnavailable(self.no_swap)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        anchor = self.session.pids["anchor"].pid
-        launcher = [sys.executable, "-I", "-S", underlay.__file__, "--socket", str(theirs.fileno()), "--", *argv]
+    def _daemon_argv(self) -> list[str]:
+        return daemon.tailscaled_argv(self.tools.tailscaled, self.session.dir, self.state, self.session.port)
+
+    def _start_launcher(self) -> None:
+        """What takes on the filter and becomes tailscaled. It waits for the session's namespaces, and may be early."""
+        self.launcher, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        argv = [sys.executable, "-I", "-S", underlay.__file__, "--socket", str(theirs.fileno()), "--enter", "--"]
         files = self._daemon_files()
         files["pass_fds"] = (*files["pass_fds"], theirs.fileno())
-        self._spawn(self.tailscaled, namespace.enter_argv(anchor) + launcher, **files)
+        self._spawn(self.tailscaled, [*argv, *self._daemon_argv()], **files)
         theirs.close()
+
+    def _start_with_swap(self) -> None:
+        if self.no_swap:
+            raise underlay.UnderlayUnavailable(self.no_swap)
+        if self.launcher is None:
+            self._start_launcher()
+        launcher, self.launcher = self.launcher, None
+        assert launcher is not None  # noqa: S101 - for the type
         try:
-            listener = underlay.receive_listener(ours, time.monotonic() + START_SECONDS)
+            underlay.send_namespaces(launcher, self.session.pids["anchor"].pid)
+            listener = underlay.receive_listener(launcher, time.monotonic() + START_SECONDS)
             self.swap = underlay.SocketSwap(listener, self.tailscaled.pid, self.log.event)
             self.loop.watch(self.swap.fileno(), self._serve_swap)
         except underlay.UnderlayUnavailable:
             self.tailscaled.ended = True  # the launcher ends by itself; its end is no loss
             raise
         finally:
-            ours.close()
+            launcher.close()
 
     def _daemon_files(self) -> dict[str, Any]:
         """The daemon ends when the lifeline does; its home is the state directory, not $HOME (PAINS 1.24)."""

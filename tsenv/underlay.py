@@ -43,7 +43,10 @@ its own socket.
 This file is also a program, run by path in the session (so it imports nothing of this package, and little at
 all: the supervisor stays resident with what it imports):
 
-    python3 -I -S underlay.py --socket FD -- CMD [ARG…]
+    python3 -I -S underlay.py --socket FD [--enter] -- CMD [ARG…]
+
+With --enter it joins the namespaces that the supervisor sends it (send_namespaces): it may be started, and be through
+with Python's own start, while these are still being made.
 """
 
 from __future__ import annotations
@@ -111,6 +114,8 @@ BYPASS_MARK, MARK_MASK = 0x80000, 0xFF0000
 # ── Both sides ──────────────────────────────────────────────────────────────────────────────────────────────
 EXIT_UNAVAILABLE = 69  # sysexits.h, EX_UNAVAILABLE: the filter cannot be had; nothing was started
 LISTENER_FOLLOWS = b"\0"  # what the launcher says with the listener; a reason is text, so never this
+NAMESPACES_FOLLOW = b"N"
+NAMESPACES = ("user", "net", "mnt")  # in the order in which they are joined
 TRIAL_SECONDS = 2.0
 
 
@@ -230,16 +235,35 @@ def hand_over(supervisor: socket.socket) -> bool:
     return supervisor.recv(1) != b""
 
 
+def enter(supervisor: socket.socket) -> None:
+    """Join the namespaces that come over the socket, as `nsenter --preserve-credentials` does; OSError if refused.
+
+    The user namespace is first: joining it gives the capabilities that joining the others takes.
+    """
+    _, namespaces, _, _ = socket.recv_fds(supervisor, 16, len(NAMESPACES))
+    if len(namespaces) != len(NAMESPACES):
+        raise OSError(errno.EPIPE, "the supervisor is gone")
+    libc = ctypes.CDLL(None, use_errno=True)
+    for namespace in namespaces:
+        if libc.setns(namespace, 0):
+            raise OSError(ctypes.get_errno(), "setns")
+        os.close(namespace)
+    os.chdir("/")
+
+
 def launch(arguments: list[str]) -> int:
     """Be the program: take on the filter and become CMD. Returns an exit status only where that fails."""
-    match arguments:
+    entering = arguments[2:3] == ["--enter"]
+    match arguments[:2] + arguments[2 + entering :]:
         case ["--socket", number, "--", *command] if number.isdecimal() and command:
             pass
         case _:
-            sys.stderr.write("usage: underlay.py --socket FD -- CMD [ARG...]\n")
+            sys.stderr.write("usage: underlay.py --socket FD [--enter] -- CMD [ARG...]\n")
             return 2
     with socket.socket(fileno=int(number)) as supervisor:
         try:
+            if entering:
+                enter(supervisor)
             if not hand_over(supervisor):
                 return EXIT_UNAVAILABLE
         except OSError:  # the supervisor died meanwhile; its session goes with it
@@ -262,6 +286,18 @@ def become(command: list[str]) -> int:
 
 
 # ── The supervisor's side ───────────────────────────────────────────────────────────────────────────────────
+def send_namespaces(launcher: socket.socket, pid: int) -> None:
+    """Let a launcher that was started with --enter join the namespaces of process `pid`."""
+    namespaces = [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in NAMESPACES]
+    try:
+        socket.send_fds(launcher, [NAMESPACES_FOLLOW], namespaces, socket.MSG_NOSIGNAL)
+    except OSError as error:
+        raise UnderlayUnavailable("the launcher ended too early") from error
+    finally:
+        for namespace in namespaces:
+            os.close(namespace)
+
+
 def receive_listener(launcher: socket.socket, deadline: float) -> int:
     """Take the listener from the launcher and let it go on. The listener is the caller's to close.
 
