@@ -61,7 +61,7 @@ def _exec_words(argv: "list[str]") -> "tuple[str | None, list[str]] | None":
 
 
 def run() -> None:
-    """The program: `main`, then the end at once. There is nothing that the interpreter's tidying up, 15 ms, would save."""
+    """The program: `main`, then the end at once: the interpreter's tidying up takes 15 ms, and tidies nothing."""
     status = main()
     try:
         sys.stdout.flush()
