@@ -278,6 +278,35 @@ def test_a_virtualenv_after_activate_with_the_hook(venv, shell):
     tty.close()
 
 
+@pytest.mark.parametrize("first", ["direnv", "tsenv"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_direnv(session, tmp_path_factory, shell, first):
+    """Whichever hook is loaded first: direnv's folders come and go, and no command leaves the session meanwhile."""
+    (session.bin / "direnv").symlink_to(shell_path("direnv"))
+    plain = tmp_path_factory.mktemp("direnv")  # direnv itself executes the names of folders that are hostile enough
+    project = plain / "project"
+    (project / "own").mkdir(parents=True)
+    (project / ".envrc").write_text("PATH_add own\nexport IN_PROJECT=yes\n")
+    (project / "own/in-project").write_text('#!/bin/sh\necho "${TSENV_TEST_JOINED-outside} project"\n')
+    (project / "own/in-project").chmod(0o755)
+    load = "direnv hook fish | source" if shell == "fish" else f'eval "$(direnv hook {shell})"'
+    both = f"{load}\n{rc(shell)}" if first == "direnv" else f"{rc(shell)}\n{load}\n"
+    tty = session.terminal(shell, both, XDG_DATA_HOME=str(plain), DIRENV_LOG_FORMAT="")
+    tty.run(f"cd {plain}; direnv allow project/.envrc")
+    tty.run("tsenv activate")
+    tty.run("cd project")
+    assert tty.value('"$IN_PROJECT"') == "yes"
+    assert "default project" in tty.run("in-project")
+    assert "default 1" in tty.run("whereami 1")
+    tty.run("cd ..")
+    assert tty.value('"$IN_PROJECT"') == ""
+    assert "default 2" in tty.run("whereami 2")
+    tty.run("tsenv deactivate")
+    assert "outside 3" in tty.run("whereami 3")
+    assert tty.value('"$PATH"').replace(" ", ":") == session.environment["PATH"].replace(" ", ":")
+    tty.close()
+
+
 def test_direnv_like_edits_at_the_prompt(session):
     before = 'PROMPT_COMMAND=\'[ "$PWD" != /usr ] || PATH=/direnv:$(printf %s "$PATH" | sed s,/direnv:,,)\';'
     tty = session.terminal("bash", rc("bash", before))
