@@ -119,8 +119,8 @@ def _left_inside(found: Session) -> list[int]:
     return left
 
 
-def clear(name: str) -> bool:
-    """End what still runs of a session whose supervisor is gone, and remove its directory; whether there was one."""
+def clear(name: str) -> None:
+    """End what still runs of a session whose supervisor is gone, and empty its directory."""
     folder = paths.session_dir(name)
     with contextlib.suppress(TsenvError):
         found = session.load(name)
@@ -136,7 +136,6 @@ def clear(name: str) -> bool:
                     signal.pidfd_send_signal(fd, signal.SIGKILL)
                 select.select([fd], [], [], 2.0)
                 os.close(fd)
-    had = os.path.exists(os.path.join(folder, session.RECORD))
     # The lock stays: we hold it, and it says that the directory is being made anew.
     for entry in os.listdir(folder) if os.path.isdir(folder) else []:
         if entry != "lock":
@@ -145,7 +144,6 @@ def clear(name: str) -> bool:
                 supervisor.remove(path)
             else:
                 os.unlink(path)
-    return had
 
 
 @contextlib.contextmanager
@@ -498,7 +496,7 @@ def _await_names(folder: str, wanted: Wanted, tools: Tools, deadline: float, pro
         host, port = split_target(target)
         words = ["connect", host, port] if port else ["ping", host, tools.tailscale]
         _probe([*join, *prober(), *words], deadline, f"{target} does not answer")
-    return replace(status, dns_name=status.dns_name)
+    return status
 
 
 def _resolves(join: list[str], name: str, deadline: float) -> bool:
