@@ -35,9 +35,8 @@ if [ "$#" -eq 0 ]; then
     refuse 'no command to run' 'sh join CMD [ARGS…]'
 fi
 
-unset @SECRETS@
-# An activation is outside's: a hook in here must not put its shims back.
-unset TSENV_BIN TSENV_DIR TSENV_OLD_SESSION TSENV_AUTO
+# Secrets, and what an activation exported: tsenv/scrub.py says why.
+unset @NOT_INSIDE@
 TSENV_SESSION=@NAME@
 export TSENV_SESSION
 

@@ -12,8 +12,9 @@ import json
 import os
 import re
 import select
+import signal
 import socket
-import subprocess  # before the fork: for both sides, rather than by each when it is in a hurry
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -82,19 +83,16 @@ def bring_up(name: str, wanted: Wanted, progress: Progress) -> tuple[Session, bo
 
 def _await_end(name: str, deadline: float, progress: Progress) -> None:
     """A session that goes down by itself (--ttl, --with-pid) holds no lock, and must not be disturbed at its logout."""
-    found = session.load(name) if session.state(name) == "stopping" else None
-    fd = found.pids["supervisor"].open() if found else None
-    if fd is not None:
+    now, found = session.look(name)
+    if found is not None and now == "stopping":
         progress.phase(f"waiting for the end of the last '{name}'")
-        select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
-        os.close(fd)
+        found.pids["supervisor"].wait(deadline - time.monotonic())
 
 
 def _existing(name: str, wanted: Wanted) -> Session | None:
     """The running session if it is as wanted; None when there is none, after what is left of a dead one was removed."""
-    now = session.state(name)
-    if now in ("up", "degraded"):
-        found = session.usable(name)
+    now, found = session.look(name)
+    if found is not None and now in ("up", "degraded"):
         differences = found.options.differences(wanted.options)
         if differences:
             raise TsenvError(
@@ -126,16 +124,9 @@ def clear(name: str) -> None:
         found = session.load(name)
         for pid in _left_inside(found) if found else ():
             with contextlib.suppress(OSError):
-                os.kill(pid, 9)
+                os.kill(pid, signal.SIGKILL)
         for process in found.pids.values() if found else ():
-            fd = process.open()
-            if fd is not None:
-                with contextlib.suppress(OSError):
-                    import signal
-
-                    signal.pidfd_send_signal(fd, signal.SIGKILL)
-                select.select([fd], [], [], 2.0)
-                os.close(fd)
+            process.wait(2.0, signal.SIGKILL)
     # The lock stays: we hold it, and it says that the directory is being made anew.
     for entry in os.listdir(folder) if os.path.isdir(folder) else []:
         if entry != "lock":
@@ -179,7 +170,6 @@ def _flock(fd: int, name: str, deadline: float, progress: Progress | None) -> No
         return
     if progress is not None:
         progress.phase(f"waiting for another tsenv that has '{name}' in hand")
-    import signal
 
     def late(*_: object) -> None:
         raise TsenvError(f"another tsenv has had session '{name}' in hand for too long", f"tsenv -n {name} status")
@@ -206,8 +196,7 @@ def _make(name: str, wanted: Wanted, deadline: float, progress: Progress) -> Ses
     resolvers = namespace.resolvers()
     if wanted.options.isolated:
         resolvers = resolvers.isolated(wanted.options.login_server)
-    namespace.seed(folder, resolvers)
-    _wrapper(folder)
+    namespace.prepare(folder, resolvers)
     options = wanted.options
     if options.ephemeral is None:
         options = replace(options, ephemeral=bool(wanted.login()))
@@ -239,20 +228,6 @@ def _no_room(folder: str) -> TsenvError | None:
     if not disk.f_blocks or free >= ROOM_BYTES:  # a tmpfs without a limit counts no blocks
         return None
     return TsenvError(f"no space left in {folder}: {free >> 10} KiB free, {ROOM_BYTES >> 10} needed", f"df -h {folder}")
-
-
-def _wrapper(folder: str) -> None:
-    """What covers the tailscale binary inside: the same program, on the session's socket (shell/anchor.sh)."""
-    import shlex
-
-    real, sock = (shlex.quote(os.path.join(folder, f)) for f in ("tailscale.real", daemon.SOCKET))
-    lines = (
-        "#!/bin/sh",
-        # Twice would be an error to tailscale: `tsenv tailscale` typed inside brings one along.
-        f'case ${{1-}} in --socket* | -socket*) ;; *) set -- --socket={sock} "$@" ;; esac',
-        f'exec {real} "$@"',
-    )
-    session.replace(os.path.join(folder, "tailscale"), "".join(f"{line}\n" for line in lines), 0o700)
 
 
 def _free_port() -> int:
@@ -454,7 +429,7 @@ def refusal(words: str) -> TsenvError:
 
 def login_error(state: str, shown: str, trouble: str, wanted: Wanted) -> TsenvError:
     """Why the daemon was not Running in time."""
-    server = wanted.options.login_server or doctor.DEFAULT_SERVER
+    server = wanted.options.login_server or daemon.DEFAULT_SERVER
     limit = f"within {wanted.timeout:g} s"
     if state == "NeedsMachineAuth":
         return TsenvError(f"this machine was not approved {limit}", "ask an admin of the tailnet, then: tsenv up")

@@ -10,7 +10,6 @@ What runners do to what a job leaves running, and what a session does about it:
 import hashlib
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -99,23 +98,6 @@ def _one_line(value: str) -> str:
     if "\n" in value or "\r" in value:
         raise TsenvError("a path with a line break cannot be handed to later steps", "set XDG_STATE_HOME to another")
     return value
-
-
-class Grouped:
-    """Progress on stdout, where the runner reads its orders: all in one stream, so that the group holds it."""
-
-    def __init__(self) -> None:
-        from tsenv.progress import Plain
-
-        self._plain = Plain(sys.stdout)
-
-    def phase(self, text: str) -> None:
-        """A new phase begins."""
-        self._plain.phase(text)
-
-    def note(self, text: str) -> None:
-        """Something to know."""
-        self._plain.note(text)
 
 
 def mask(secrets: list[str]) -> None:

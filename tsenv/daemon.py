@@ -16,6 +16,7 @@ from tsenv.errors import TsenvError
 from tsenv.session import Options
 
 SOCKET = "tailscaled.sock"
+DEFAULT_SERVER = "https://controlplane.tailscale.com"  # what tailscaled uses when it is told no other
 
 # tailscale.com/ipn/backend.go: State
 STATES = ("NoState", "InUseOtherUser", "NeedsLogin", "NeedsMachineAuth", "Stopped", "Starting", "Running")

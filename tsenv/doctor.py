@@ -9,16 +9,15 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tsenv import paths
+from tsenv.daemon import DEFAULT_SERVER
 from tsenv.errors import TsenvError
 
 OK, WARN, FAIL = "ok", "warn", "fail"
-DEFAULT_SERVER = "https://controlplane.tailscale.com"
 KEY_PATH = "/key?v=130"  # both tailscale.com and headscale answer there, without an account
 
 # pidfd_open(2) came with 5.3; what else is new we fall back from.
@@ -331,10 +330,7 @@ def _namespace(host: Host) -> Check:
     try:
         base = paths.private_dir(paths.runtime_base())
         folder = os.path.join(base, f".doctor-{os.getpid()}")  # no session's name begins with a dot
-        namespace.seed(folder, namespace.resolvers())
-        with open(os.path.join(folder, "tailscale"), "w", encoding="utf-8"):
-            pass  # what would cover the tailscale binary
-        os.mkfifo(os.path.join(folder, "inner.made"), 0o600)  # both as `up` prepares them for anchor.sh
+        namespace.prepare(folder, namespace.resolvers())
     except (TsenvError, OSError) as error:
         return Check("namespace", FAIL, f"no directory to work in: {error}", "df -h; ls -ld $XDG_RUNTIME_DIR")
     try:
@@ -385,11 +381,12 @@ def _made(folder: str) -> tuple[str, str]:
 
 def _anchored(argv: list[str], lifeline: int) -> tuple[str, str]:
     from tsenv import tools
+    from tsenv.supervisor import line_from
 
     out, write = os.pipe()
     child = tools.start(argv, stdin=lifeline, stdout=write, stderr=write, cwd="/")
     os.close(write)
-    words = _line(out).split()
+    words = line_from(out, TRIAL_SECONDS).split()
     os.close(out)
     if words[:1] != ["ready"]:
         child.kill()
@@ -404,27 +401,12 @@ def _writer(channel: socket.socket, child: int) -> int:
     """The pid, as we see it, of who writes to `channel` first; 0 when `child` ends or time does. The kernel says it."""
     import select
 
+    from tsenv.supervisor import sender
+
     ended = os.pidfd_open(child)
-    ready = select.select([channel.fileno(), ended], [], [], TRIAL_SECONDS)[0]
+    select.select([channel.fileno(), ended], [], [], TRIAL_SECONDS)
     os.close(ended)
-    if channel.fileno() in ready:
-        data, ancillary, _, _ = channel.recvmsg(1, socket.CMSG_SPACE(12))
-        for level, kind, value in ancillary:
-            if data and level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-                return int.from_bytes(value[:4], sys.byteorder)
-    return 0
-
-
-def _line(fd: int) -> str:
-    """One line, or what came before the end or the deadline."""
-    import select
-
-    deadline, data = time.monotonic() + TRIAL_SECONDS, b""
-    while not data.endswith(b"\n") and select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
-        if not (chunk := os.read(fd, 4096)):
-            break
-        data += chunk
-    return data.decode(errors="replace")
+    return sender(channel)
 
 
 def _selinux(host: Host) -> Check | None:

@@ -11,10 +11,10 @@ import shutil
 import socket
 from dataclasses import dataclass
 
-from tsenv import paths
+from tsenv import daemon, paths
 from tsenv.errors import USAGE, TsenvError
-from tsenv.scrub import SECRETS
-from tsenv.session import Process, Session, replace
+from tsenv.scrub import NOT_INSIDE
+from tsenv.session import Process, Session, replace, up_again
 from tsenv.tools import find
 
 # Where a resolver of the host that listens on loopback only is found from inside: pasta takes queries to this
@@ -24,7 +24,7 @@ RESOLV = "/etc/resolv.conf"
 RESOLVED_REAL = "/run/systemd/resolve/resolv.conf"  # the real resolvers behind the 127.0.0.53 stub
 BEFORE_TAILSCALE = "/etc/resolv.pre-tailscale-backup.conf"
 QUAD_100 = "100.100.100.100"
-DEFAULT_CONTROL = "https://controlplane.tailscale.com"
+INNER_MADE = "inner.made"  # a fifo, by which anchor.sh hears of the inner namespace
 
 
 def pasta_argv(publish: tuple[str, ...], host_port: tuple[str, ...], *, dns_forward: bool, pasta: str) -> list[str]:
@@ -67,7 +67,7 @@ def watcher_argv(watched: Process) -> list[str]:
     """Ends `watched` when stdin, the lifeline, ends; a process of another start time has only inherited its pid."""
     script = (
         'read -r _; { read -r line <"/proc/$1/stat"; } 2>/dev/null || exit 0; '
-        'pid=$1 start=$2; set -- ${line##*)}; [ "${20}" != "$start" ] || kill -KILL "$pid"'
+        'pid=$1 start=$2; set -- ${line##*")"}; [ "${20}" != "$start" ] || kill -KILL "$pid"'
     )
     return ["/bin/sh", "-c", script, "sh", str(watched.pid), str(watched.start)]
 
@@ -128,17 +128,17 @@ def join_script(session: Session, *, wdns: bool) -> str:
         # cd fails where the directory is gone; then the command starts in / rather than not at all.
         argv = [w for w in argv if w != "@WD@"]
         argv += ["/bin/sh", "-c", 'cd "$1" || cd /; shift; exec "$@"', "sh", "@WD@"]
-    name, up = session.name, "tsenv up" if session.name == "default" else f"tsenv -n {session.name} up"
+    name = session.name
     values = {
         "NAME": shlex.quote(name),
         "ANCHOR": str(anchor.pid),
         "STARTED": str(anchor.start),
         "INNER": str(inner.pid),
         "COVERED": shlex.quote(session.file("tailscale.real")),
-        "SECRETS": " ".join(SECRETS),
+        "NOT_INSIDE": " ".join(NOT_INSIDE),
         "SHIMS": shlex.quote(paths.state_base()),
         "GONE": shlex.quote(f"session '{name}' has died: its supervisor or its anchor was killed"),
-        "AGAIN": shlex.quote(up),
+        "AGAIN": shlex.quote(up_again(name)),
         "FOREIGN": shlex.quote(foreign(name)[0]),
         "LEAVE": shlex.quote(foreign(name)[1]),
         "JOIN": shlex.join(argv).replace("@WD@", '--wdns="$PWD"' if wdns else '"$PWD"'),
@@ -223,7 +223,7 @@ def isolated_hosts(login_server: str) -> tuple[str, ...]:
     """
     from urllib.parse import urlsplit  # 1.5 ms that only --isolated needs
 
-    host = urlsplit(login_server or DEFAULT_CONTROL).hostname or ""
+    host = urlsplit(login_server or daemon.DEFAULT_SERVER).hostname or ""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -252,6 +252,25 @@ def _servers(lines: list[str]) -> list[str]:
 def _local(server: str) -> bool:
     """Loopback, or an address that means something on one link of the host only."""
     return server.startswith("127.") or server in ("::1", "0.0.0.0", "::") or server.lower().startswith("fe80:")  # noqa: S104
+
+
+def prepare(folder: str, found: Resolvers) -> None:
+    """What anchor.sh finds in the directory of a session, or of doctor's trial."""
+    seed(folder, found)
+    _wrapper(folder)
+    os.mkfifo(os.path.join(folder, INNER_MADE), 0o600)  # here: each program that the script need not start is 2 ms
+
+
+def _wrapper(folder: str) -> None:
+    """What covers the tailscale binary inside: the same program, on the session's socket (shell/anchor.sh)."""
+    real, sock = (shlex.quote(os.path.join(folder, f)) for f in ("tailscale.real", daemon.SOCKET))
+    lines = (
+        "#!/bin/sh",
+        # Twice would be an error to tailscale: `tsenv tailscale` typed inside brings one along.
+        f'case ${{1-}} in --socket* | -socket*) ;; *) set -- --socket={sock} "$@" ;; esac',
+        f'exec {real} "$@"',
+    )
+    replace(os.path.join(folder, "tailscale"), "".join(f"{line}\n" for line in lines), 0o700)
 
 
 def seed(folder: str, found: Resolvers) -> None:

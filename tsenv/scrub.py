@@ -15,9 +15,13 @@ SECRETS = (
 TRACKERS = ("RUNNER_TRACKING_ID", "JENKINS_NODE_COOKIE", "JENKINS_SERVER_COOKIE", "HUDSON_COOKIE", "BUILD_ID")
 
 
+# What no command inside gets: an activation is outside's, and a hook in there must not put its shims back.
+NOT_INSIDE = (*SECRETS, "TSENV_BIN", "TSENV_DIR", "TSENV_OLD_SESSION", "TSENV_AUTO")
+
+
 def scrubbed() -> dict[str, str]:
-    """The environment without secrets."""
-    return {key: value for key, value in os.environ.items() if key not in SECRETS}
+    """The environment that a command inside gets."""
+    return {key: value for key, value in os.environ.items() if key not in NOT_INSIDE}
 
 
 def no_core() -> None:

@@ -4,9 +4,12 @@
 taken for ours.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
+import select
+import signal
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,15 +52,33 @@ class Process:
         os.close(fd)
         return None
 
+    def wait(self, seconds: float, number: int | None = None) -> bool:
+        """Send it signal `number`, if one is given, then wait at most `seconds`; whether it has ended."""
+        fd = self.open()
+        if fd is None:
+            return True
+        try:
+            if number is not None:
+                with contextlib.suppress(OSError):
+                    signal.pidfd_send_signal(fd, number)
+            return bool(select.select([fd], [], [], max(0.0, seconds))[0])
+        finally:
+            os.close(fd)
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third on: the command's name before may hold spaces and parentheses."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return []
+
 
 def start_time(pid: int) -> int | None:
     """Start time of `pid` in clock ticks after boot; None when it does not run (a zombie does not)."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()  # the command name may hold spaces and parentheses
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    fields = _stat(pid)
+    return int(fields[19]) if fields and fields[0] not in "ZX" else None
 
 
 @dataclass(frozen=True)
@@ -208,20 +229,27 @@ def _check_kinds(record: Any) -> None:
             raise TypeError(f"{f.name} cannot be {value!r:.40}")
 
 
-def state(name: str) -> str:
-    """What `name` is: "up", "degraded", "starting", "stopping", "dead" (left over), "half-made" or "down"."""
+def look(name: str) -> tuple[str, Session | None]:
+    """What `name` is, as `state` says it, and its record where there is one: of a session that is up there is."""
     folder = paths.session_dir(name)
     if not os.path.isdir(folder):
-        return "down"
+        return "down", None
     session = load(name)
     ready = os.path.exists(os.path.join(folder, READY))
     if session is None:
-        return "starting" if is_locked(folder) else "half-made"
-    if not session.alive("supervisor") or not session.alive("anchor"):
-        return "starting" if is_locked(folder) and not ready else "dead"
-    if not ready:
-        return "starting" if is_locked(folder) else "stopping"
-    return "degraded" if session.degraded else "up"
+        now = "starting" if is_locked(folder) else "half-made"
+    elif not session.alive("supervisor") or not session.alive("anchor"):
+        now = "starting" if is_locked(folder) and not ready else "dead"
+    elif not ready:
+        now = "starting" if is_locked(folder) else "stopping"
+    else:
+        now = "degraded" if session.degraded else "up"
+    return now, session
+
+
+def state(name: str) -> str:
+    """What `name` is: "up", "degraded", "starting", "stopping", "dead" (left over), "half-made" or "down"."""
+    return look(name)[0]
 
 
 def is_locked(folder: str) -> bool:
@@ -243,11 +271,9 @@ def is_locked(folder: str) -> bool:
 
 def usable(name: str) -> Session:
     """The running session `name`; TsenvError that says what it is instead, and what to type."""
-    now = state(name)
-    session = load(name) if now in ("up", "degraded") else None
-    if session is not None:
+    now, session = look(name)
+    if session is not None and now in ("up", "degraded"):
         return session
-    up = "tsenv up" if name == "default" else f"tsenv -n {name} up"
     raise TsenvError(
         {
             "down": f"no session '{name}' is up{last_end(name)}",
@@ -256,8 +282,13 @@ def usable(name: str) -> Session:
             "dead": f"session '{name}' has died: {cause_of_death(name)}",
             "half-made": f"session '{name}' was never finished",
         }.get(now, f"no session '{name}' is up"),
-        up,
+        up_again(name),
     )
+
+
+def up_again(name: str) -> str:
+    """What to type to bring session `name` up."""
+    return "tsenv up" if name == "default" else f"tsenv -n {name} up"
 
 
 def last_end(name: str) -> str:
@@ -329,11 +360,10 @@ def _ancestors(pid: int) -> list[int]:
     """The parents of `pid`: what tailscaled and pasta start for themselves is theirs."""
     found: list[int] = []
     while pid > 1 and len(found) < 64:  # noqa: PLR2004 - a reused pid could make a circle
-        try:
-            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-                pid = int(file.read().rpartition(")")[2].split()[1])
-        except OSError:
+        fields = _stat(pid)
+        if not fields:
             break
+        pid = int(fields[1])
         found.append(pid)
     # The supervisor is an ancestor of all it started, and a command can be started by it only as a part.
     return found

@@ -177,7 +177,7 @@ class Supervisor:
         self.no_swap = "not asked for" if self.session.underlay == "pasta" else underlay.probe()
         if not self.no_swap:
             self._start_launcher()
-        holder = _sender(ours, START_SECONDS) if self._heard_from(ours.fileno()) else 0
+        holder = sender(ours) if self._heard_from(ours.fileno()) else 0
         ours.close()
         if not holder:
             raise pasta_trouble(self._tail("pasta"))
@@ -202,14 +202,12 @@ class Supervisor:
         firewall = namespace.firewall_words() if self.session.options.isolated else []
         state = paths.state_dir(self.session.name)
         argv = namespace.anchor_argv(holder, self.session.dir, state, self.tools.tailscale, firewall)
-        made = self.session.file("inner.made")
-        os.mkfifo(made, 0o600)  # here and not there: each program that the script need not start is 2 ms
         reader, writer = os.pipe()
         child = tools.start(argv, stdin=self.lifeline, stdout=writer, stderr=self.log.fileno(), cwd="/")
         os.close(writer)
-        words = _line(reader, START_SECONDS).split() if self._heard_from(reader) else []
+        words = line_from(reader, START_SECONDS).split() if self._heard_from(reader) else []
         os.close(reader)
-        os.unlink(made)
+        os.unlink(self.session.file(namespace.INNER_MADE))
         if words[:1] != ["ready"]:
             why = " ".join(words[1:]) or self._tail("supervisor") or "no answer"
             raise TsenvError(f"the session's namespaces cannot be set up: {why}", "tsenv doctor")
@@ -556,10 +554,7 @@ class Supervisor:
         if self.watcher is not None:
             self.watcher.kill()
         if holder := self.session.pids.pop("holder", None):
-            fd = holder.open()
-            if fd is not None:
-                signal.pidfd_send_signal(fd, signal.SIGKILL)
-                os.close(fd)
+            holder.wait(0, signal.SIGKILL)
 
     def _attach_pasta(self) -> None:
         """A new pasta works in the anchor's namespaces. It does not end with them by itself, so it gets a watcher."""
@@ -685,14 +680,9 @@ class Supervisor:
     def _await_end(self, *parts: str) -> None:
         for part in parts:
             process = self.session.pids.get(part)
-            fd = process.open() if process is not None else None
-            if fd is None:
-                continue
             # One is a child and one is not: a pidfd tells the end of both.
-            if not select.select([fd], [], [], END_SECONDS)[0]:
-                with contextlib.suppress(OSError):
-                    signal.pidfd_send_signal(fd, signal.SIGKILL)
-            os.close(fd)
+            if process is not None and not process.wait(END_SECONDS):
+                process.wait(0, signal.SIGKILL)
 
     @staticmethod
     def _signal(part: Part, number: signal.Signals) -> None:
@@ -793,9 +783,9 @@ def is_host(name: str) -> bool:
     return name[:1].isalnum() and len(name) < 254 and name.isascii() and letters.isalnum()  # noqa: PLR2004
 
 
-def _sender(channel: socket.socket, seconds: float) -> int:
-    """The pid, as we see it, of whoever writes to `channel` first; 0 when nobody does. The kernel fills it in."""
-    channel.settimeout(seconds)
+def sender(channel: socket.socket) -> int:
+    """The pid, as we see it, of who has written to `channel`; 0 where that was nobody. The kernel fills it in."""
+    channel.setblocking(False)
     try:
         data, ancillary, _, _ = channel.recvmsg(1, socket.CMSG_SPACE(12))
     except OSError:
@@ -806,7 +796,7 @@ def _sender(channel: socket.socket, seconds: float) -> int:
     return 0
 
 
-def _line(fd: int, seconds: float) -> str:
+def line_from(fd: int, seconds: float) -> str:
     """One line from `fd`, or what came before it was closed or `seconds` were over."""
     deadline, data = time.monotonic() + seconds, b""
     while not data.endswith(b"\n") and select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:

@@ -386,7 +386,7 @@ def test_run_that_cannot_go_up(lab: Lab, one_shot: Callable[..., list[str]], ses
 def test_run_ends_by_ctrl_c(
     lab: Lab, one_shot: Callable[..., list[str]], session_name: str, terminal: Terminal
 ) -> None:
-    child = terminal(one_shot("sh", "-c", "echo rea''dy; sleep 60"), env={"TS_AUTHKEY": lab.control.auth_key()})
+    child = terminal(one_shot("sh", "-c", "echo rea''dy; exec sleep 60"), env={"TS_AUTHKEY": lab.control.auth_key()})
     child.expect("ready")
     child.sendintr()
     assert ended(child) == 130

@@ -292,12 +292,15 @@ def test_receiving_in_vain_ends_at_the_deadline(pair: tuple[socket.socket, socke
 
 def test_a_launcher_that_died_after_sending_leaks_nothing(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
-    before = len(os.listdir("/proc/self/fd"))
-    socket.send_fds(theirs, [underlay.LISTENER_FOLLOWS], [0])
+    reading, writing = os.pipe()
+    socket.send_fds(theirs, [underlay.LISTENER_FOLLOWS], [writing])
+    os.close(writing)
     theirs.close()
     with pytest.raises(underlay.UnderlayUnavailable, match="ended too early"):
         underlay.receive_listener(ours, time.monotonic() + 5)
-    assert len(os.listdir("/proc/self/fd")) == before - 1
+    os.set_blocking(reading, False)
+    assert os.read(reading, 1) == b""  # nobody has the other end
+    os.close(reading)
 
 
 def test_a_swap_for_nobody_closes_the_listener() -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import select
 import signal
 import sys
 import time
@@ -11,6 +10,7 @@ from typing import Any
 from tsenv import paths, session
 from tsenv.bringup import LEAVE_SECONDS, clear, lock
 from tsenv.cli import session_argument, session_name
+from tsenv.daemon import clean
 from tsenv.errors import TsenvError
 from tsenv.supervisor import remove
 
@@ -75,7 +75,7 @@ def _refuse_when_busy(name: str) -> None:
     found = session.usable(name)
     inside = session.processes_inside(found)
     if inside:
-        listed = "\n".join(f"  {pid:>7}  {_shown(command)}" for pid, command in inside[:20])
+        listed = "\n".join(f"  {pid:>7}  {clean(command)[:100]}" for pid, command in inside[:20])
         print(listed, file=sys.stderr)
         counted = "1 process still runs" if len(inside) == 1 else f"{len(inside)} processes still run"
         raise TsenvError(
@@ -84,26 +84,17 @@ def _refuse_when_busy(name: str) -> None:
         )
 
 
-def _shown(command: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in command)[:100]
-
-
 def _stop(name: str) -> bool:
     """Tell the supervisor to end the session and wait until it has; False when there is none that runs."""
     try:
         found = session.load(name)
     except TsenvError:
         return False
-    fd = found.pids["supervisor"].open() if found and "supervisor" in found.pids else None
-    if fd is None:
+    supervisor = found.pids.get("supervisor") if found else None
+    if supervisor is None or not supervisor.alive():
         return False
-    try:
-        signal.pidfd_send_signal(fd, signal.SIGTERM)
-        if not select.select([fd], [], [], LEAVE_SECONDS)[0]:
-            signal.pidfd_send_signal(fd, signal.SIGKILL)
-            select.select([fd], [], [], 2.0)
-            trouble = f"the supervisor of '{name}' did not end and was killed"
-            raise TsenvError(trouble, f"tsenv -n {name} logs --supervisor")
-    finally:
-        os.close(fd)
+    if not supervisor.wait(LEAVE_SECONDS, signal.SIGTERM):
+        supervisor.wait(2.0, signal.SIGKILL)
+        trouble = f"the supervisor of '{name}' did not end and was killed"
+        raise TsenvError(trouble, f"tsenv -n {name} logs --supervisor")
     return True

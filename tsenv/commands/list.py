@@ -35,9 +35,9 @@ def _row(name: str) -> dict[str, Any]:
     from tsenv.errors import TsenvError
 
     try:
-        found, state = session.load(name), session.state(name)
+        state, found = session.look(name)
     except TsenvError:
-        found, state = None, "broken"
+        state, found = "broken", None
     return {
         "name": name,
         "state": state,

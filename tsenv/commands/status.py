@@ -37,8 +37,8 @@ def main(args: argparse.Namespace) -> int:
 
 def report(name: str) -> dict[str, Any]:
     """Everything, as documented in docs/json.md."""
-    now = session.state(name)
-    record = session.load(name) or Session(name)
+    now, found = session.look(name)
+    record = found or Session(name)
     status = _daemon_status(record) if now in ("up", "degraded") else None
     health = [*([record.degraded] if record.degraded else []), *(status.health if status else ())]
     if now == "dead":
@@ -52,7 +52,7 @@ def report(name: str) -> dict[str, Any]:
         "dns_name": status.dns_name if status else record.dns_name,
         "node": record.options.hostname,
         "tags": list(status.tags) if status else [],
-        "login_server": record.options.login_server or "https://controlplane.tailscale.com",
+        "login_server": record.options.login_server or daemon.DEFAULT_SERVER,
         "exit_node": record.options.exit_node,
         "ephemeral": bool(record.options.ephemeral),
         "underlay": record.underlay,

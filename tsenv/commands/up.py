@@ -1,10 +1,10 @@
 """tsenv up: bring a session up, and return when it can be used."""
 
 import argparse
-import dataclasses
 import os
 import re
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from tsenv.bringup import Wanted, bring_up
 from tsenv.cli import session_argument
 from tsenv.errors import USAGE, TsenvError
 from tsenv.namespace import port_spec
-from tsenv.progress import shown
+from tsenv.progress import Plain, shown
 from tsenv.scrub import keep_private
 from tsenv.session import Options, Session
 
@@ -94,7 +94,7 @@ def _for_github(args: argparse.Namespace, name: str) -> int:
         wanted = wanted_from(args, name)
         ci.mask([wanted.key, wanted.key.partition("?")[0]])
         with terminated():
-            session, made = bring_up(name, wanted, ci.Grouped())
+            session, made = bring_up(name, wanted, Plain(sys.stdout))  # where the group is
         ci.export_to_github(name, os.environ)
     print(summary(session, made=made))
     return 0
@@ -216,8 +216,3 @@ def terminated() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def with_options(wanted: Wanted, **changes: Any) -> Wanted:
-    """`wanted` with some options otherwise."""
-    return dataclasses.replace(wanted, options=dataclasses.replace(wanted.options, **changes))
