@@ -21,9 +21,11 @@ lint: setup
 setup:
 	tests/lab/setup --install-tsenv
 
-# An hour, and two minutes of the same: sessions up and down, commands, random kills; then nothing may be left.
+# An hour, and two minutes of the same: sessions up and down, commands, random kills; then nothing may be left. After the
+# hour, a quarter of one for faults that take their time (TSENV_SET_CLOCK=1: the clock's jumps, too).
 soak: setup
 	tests/soak/run --seconds 3600 --sessions 16 --execs 10000
+	$(PYTHON) -m pytest tests/e2e/long_faults.py
 
 soak-short: setup
 	tests/soak/run --seconds 120 --sessions 4 --execs 600

@@ -10,6 +10,7 @@ set -eu
 exec 3<&0 </dev/null
 session=$1 state=$2 uid=$3 gid=$4 tailscale=$5
 shift 5
+PATH=$PATH:/usr/sbin:/sbin # of a user's PATH these need not be part
 newline='
 '
 cd "$session"
@@ -93,7 +94,8 @@ fi
 
 # The inner user namespace turns fake root back into the user. Its maps are written from here, not from inside: there
 # the maker may have lost its capabilities (Ubuntu 24.04).
-unshare --user /bin/sh -c ': >inner.made; exec /bin/cat >/dev/null' <&3 3<&- &
+# shellcheck disable=SC2016 # its own $0 and $1
+unshare --user /bin/sh -c ': >inner.made; exec /bin/sh "$0" "$1"' "${0%/*}/end.sh" $$ <&3 3<&- &
 inner=$!
 : <inner.made
 {
@@ -113,16 +115,4 @@ exec >/dev/null 2>&1
 # terminated. The daemon's own rules are 5210 to 5270; whatever these lead somewhere does not get here.
 ip -4 rule add pref 5290 to 100.64.0.0/10 unreachable || true
 ip -6 rule add pref 5290 to fd7a:115c:a1e0::/48 unreachable || true
-read -r _ <&3 || true
-
-# The supervisor is gone: nothing of the session may run on. Every other process in this network namespace ends. Again
-# until there is none, for some may be forking; not for ever, for one that is stuck in the kernel ends later.
-rounds=0 left=1
-while [ "$left" ] && [ "$rounds" -lt 50 ]; do
-    rounds=$((rounds + 1)) left=
-    for proc in /proc/[0-9]*; do
-        if [ "$proc" != "/proc/$$" ] && [ "$proc/ns/net" -ef "/proc/$$/ns/net" ]; then
-            kill -KILL "${proc#/proc/}" && left=1
-        fi
-    done
-done
+exec /bin/sh "${0%/*}/end.sh" <&3 3<&-

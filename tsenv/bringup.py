@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
-from tsenv import daemon, doctor, namespace, paths, session, supervisor
+from tsenv import daemon, doctor, hostnet, namespace, paths, session, supervisor
 from tsenv.errors import TsenvError
 from tsenv.session import Options, Session
 from tsenv.tools import Tools, bound, start
@@ -28,6 +28,7 @@ from tsenv.tools import Tools, bound, start
 AF_UNIX_MOST = 107  # sun_path (linux/un.h) less its final 0
 ROOM_BYTES = 1 << 20  # a session takes about 100 KiB when it goes up
 ASK_SECONDS = 2.0  # after the time was over, one question of our own
+RENAME_SECONDS = 3.0  # then the node's name is asked for again
 LEAVE_SECONDS = 25.0  # what a supervisor may need to log out and end
 
 
@@ -215,6 +216,9 @@ def _make(name: str, wanted: Wanted, deadline: float, progress: Progress) -> Ses
         Login(folder, wanted, tools, deadline, progress).run()
         found = _await_names(folder, wanted, tools, deadline, progress)
         channel.commit(found, deadline)
+    if options.accept_routes:
+        for said in hostnet.overlaps([(peer.name, route) for peer in found.peers for route in peer.routes]):
+            progress.note(said)
     return session.usable(name)
 
 
@@ -247,14 +251,24 @@ class Channel:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """After a failure the supervisor is left to take everything down, and we wait for it: nothing runs on."""
-        with contextlib.suppress(OSError):
-            if kind is not None:
+        """After a failure the supervisor is left to take everything down, and we wait for it: nothing runs on.
+
+        Should it have been the cause, it has said so, and what failed here was only a consequence.
+        """
+        told: dict[str, Any] = {}
+        if kind is not None:
+            with contextlib.suppress(OSError):
+                self._connection.setblocking(False)
+                while data := self._connection.recv(1 << 16):
+                    told |= json.loads(data)
+            with contextlib.suppress(OSError):
                 self._connection.shutdown(socket.SHUT_WR)
                 self._connection.settimeout(LEAVE_SECONDS)
                 while self._connection.recv(1 << 16):
                     pass
         self._connection.close()
+        if kind is TsenvError and "error" in told:
+            raise TsenvError(told["error"], told["hint"]) from None
 
     def _receive(self, deadline: float, what: str) -> dict[str, Any]:
         self._connection.settimeout(max(0.01, deadline - time.monotonic()))
@@ -397,8 +411,19 @@ class Login:
             )
 
 
-# What tailscale and control servers say, and what to do about it: (a part of the message, ours, the hint).
+# What tailscale and control servers say, and what to do about it: (a pattern in the message, ours, the hint).
+# Certificates come first: what could not be fetched for their sake stands before them in the message.
 REFUSALS = (
+    (
+        "not yet valid: current time .* is before",
+        "the clock of this machine is wrong: it is behind",
+        "set it: sudo timedatectl set-ntp true",
+    ),
+    (
+        "not yet valid: current time .* is after",
+        "the server's certificate has expired, or the clock of this machine is ahead",
+        "date   if that is wrong: sudo timedatectl set-ntp true",
+    ),
     ("oauth2: cannot fetch token", "the OAuth client's secret was refused", "check the secret, or make a new client"),
     ("/api/v2/oauth/token", "the OAuth client's secret could not be exchanged", "curl -v https://api.tailscale.com/"),
     ("token exchange failed", "the identity token was refused", "check its subject, audience, age and client"),
@@ -413,18 +438,29 @@ REFUSALS = (
     ("not permitted", "the tags are not permitted for this key", "check --advertise-tags and the policy's tagOwners"),
     ("requested tags", "the tags are not permitted for this key", "check --advertise-tags and the policy's tagOwners"),
     ("flag provided but not defined", "tailscale up does not know a flag", "see: tailscale up --help"),
-    ("tailnet lock", "the tailnet is locked and this node is not signed", "sign the key: tailscale lock sign KEY"),
-    ("certificate is not yet valid", "the clock of this machine is wrong", "set it: timedatectl set-ntp true"),
-    ("certificate has expired", "the control server's certificate has expired, or the clock here is wrong", "date"),
 )
+LOCKED_OUT = "this node is locked out"  # tailscale.com/health/healthmsg: it is no refusal, the node is Running
+
+
+def _known(words: str) -> TsenvError | None:
+    for pattern, ours, hint in REFUSALS:
+        if re.search(pattern, words, re.IGNORECASE):
+            return TsenvError(f"{ours} ({words})", hint)
+    return None
 
 
 def refusal(words: str) -> TsenvError:
     """A TsenvError for what `tailscale up` or the control server said; the original words are in it."""
-    for part, ours, hint in REFUSALS:
-        if part.lower() in words.lower():
-            return TsenvError(f"{ours} ({words})", hint)
-    return TsenvError(f"login failed: {words}", "tsenv logs --tailscaled")
+    return _known(words) or TsenvError(f"login failed: {words}", "tsenv logs --tailscaled")
+
+
+def locked_out(lock: dict[str, Any]) -> str:
+    """What to know about a node that tailnet lock keeps out; `lock`: the daemon's tka/status."""
+    keys = " ".join(daemon.clean(lock.get(key)) for key in ("NodeKey", "PublicKey"))
+    return (
+        "warning: the tailnet is locked and this node is not signed: until it is, it reaches nobody\n"
+        f"  hint: on a node that may sign: tailscale lock sign {keys}"
+    )
 
 
 def login_error(state: str, shown: str, trouble: str, wanted: Wanted) -> TsenvError:
@@ -435,8 +471,8 @@ def login_error(state: str, shown: str, trouble: str, wanted: Wanted) -> TsenvEr
         return TsenvError(f"this machine was not approved {limit}", "ask an admin of the tailnet, then: tsenv up")
     if shown.startswith("http"):
         return TsenvError(f"nobody logged in {limit}", "tsenv up --timeout SECONDS, or use an auth key")
-    if any(part.lower() in trouble.lower() for part, _, _ in REFUSALS):
-        return refusal(trouble)
+    if known := _known(trouble):
+        return known
     found = doctor.control(server, ASK_SECONDS)[0]
     if found.state == doctor.FAIL:
         return TsenvError(found.says, found.fix)  # tailscaled tries for ever and does not say why
@@ -459,13 +495,24 @@ def qr(url: str) -> str:
 def _await_names(folder: str, wanted: Wanted, tools: Tools, deadline: float, progress: Progress) -> daemon.Status:
     """Until this node's own name resolves inside, and each peer of --wait-for answers."""
     progress.phase("names")
-    status = daemon.LocalAPI(folder).status()
+    api = daemon.LocalAPI(folder)
+    status = api.status()
+    if any(LOCKED_OUT in text for text in status.health):
+        progress.note(locked_out(api.get("tka/status")))  # it can be signed only while it is up
     join = ["/bin/sh", os.path.join(folder, "join")]
-    if status.magic_dns and wanted.options.accept_dns and status.dns_name:
-        trouble = f"its own name {status.dns_name} does not resolve"
+    while wanted.options.accept_dns and status.magic_dns and status.dns_name:
         # The prober asks again and again; it takes 15 ms to start, and mostly the first answer is yes.
-        if not _resolves(join, status.dns_name, deadline):
-            _probe([*join, *prober(), "lookup", status.dns_name], deadline, trouble)
+        if _resolves(join, status.dns_name, deadline):
+            break
+        soon = min(deadline, time.monotonic() + RENAME_SECONDS)
+        trouble = f"its own name {status.dns_name} does not resolve"
+        try:
+            _probe([*join, *prober(), "lookup", status.dns_name], soon, trouble)
+            break
+        except TsenvError:
+            if soon == deadline:
+                raise
+        status = api.status()  # a control server may have given the node another name
     for target in wanted.wait_for:
         progress.phase(f"waiting for {target}")
         host, port = split_target(target)

@@ -66,7 +66,7 @@ def _bool(value: bool) -> str:
 
 @dataclass(frozen=True)
 class Peer:
-    """Another node: `path` is "direct ADDR", "relay NAME" or "idle"."""
+    """Another node: `path` is "direct ADDR", "relay NAME" or "idle"; `routes` are its subnets, without exit routes."""
 
     name: str
     dns_name: str
@@ -74,6 +74,7 @@ class Peer:
     online: bool
     path: str
     exit_node: bool
+    routes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def _peer(data: dict[str, Any]) -> Peer:
         online=bool(data.get("Online")),
         path=path,
         exit_node=bool(data.get("ExitNodeOption")),
+        routes=tuple(route for route in _strings(data.get("PrimaryRoutes")) if not route.endswith("/0")),
     )
 
 

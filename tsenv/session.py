@@ -6,6 +6,7 @@ taken for ours.
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import select
@@ -16,6 +17,7 @@ from typing import Any
 from tsenv import paths
 from tsenv.errors import TsenvError
 
+NS_GET_PARENT = 0xB702  # ioctl (linux/nsfs.h)
 VERSION = 1
 RECORD = "session.json"
 READY = "ready"
@@ -127,6 +129,12 @@ def _shown(value: object) -> str:
     return str(value) or "none"
 
 
+def boot_id() -> str:
+    """Another with each start of the machine; the clock, which may jump, has no part in it."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
 @dataclass
 class Session:
     """session.json, field by field. Times are Unix seconds; `netns`/`userns` are inode numbers."""
@@ -147,6 +155,7 @@ class Session:
     with_pid: int | None = None
     degraded: str = ""
     restarts: dict[str, int] = field(default_factory=dict)
+    boot: str = field(default_factory=boot_id)
     version: int = VERSION
 
     @property
@@ -254,8 +263,6 @@ def state(name: str) -> str:
 
 def is_locked(folder: str) -> bool:
     """Whether somebody is going up or down in `folder`."""
-    import fcntl
-
     try:
         fd = os.open(os.path.join(folder, "lock"), os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
@@ -310,9 +317,7 @@ def cause_of_death(name: str) -> str:
     found = load(name)
     if found is None:
         return "its record is gone"
-    with open("/proc/stat", encoding="ascii") as file:
-        booted = next(float(line.split()[1]) for line in file if line.startswith("btime "))
-    if 0 < found.since < booted:
+    if found.boot != boot_id():
         return "the machine was restarted"
     return f"its {'anchor' if found.alive('supervisor') else 'supervisor'} was killed"
 
@@ -338,14 +343,16 @@ def is_name(name: str) -> bool:
 
 
 def processes_inside(session: Session) -> list[tuple[int, str]]:
-    """(pid, command line) of the processes in the session's network namespace that are not the session's own parts."""
+    """(pid, command line) of the processes in the session that are not its own parts, also in namespaces they made."""
     own = {process.pid for process in session.pids.values()}
     found = []
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit() or int(entry.name) in own:
             continue
         try:
-            if os.stat(f"/proc/{entry.name}/ns/net").st_ino != session.netns:
+            if os.stat(f"/proc/{entry.name}/ns/net").st_ino != session.netns and not _descends(
+                f"/proc/{entry.name}/ns/user", session.userns
+            ):
                 continue
             with open(f"/proc/{entry.name}/cmdline", "rb") as file:
                 argv = file.read().rstrip(b"\0").split(b"\0")
@@ -354,6 +361,21 @@ def processes_inside(session: Session) -> list[tuple[int, str]]:
         if not own.intersection(_ancestors(int(entry.name))):
             found.append((int(entry.name), b" ".join(argv).decode(errors="replace")))
     return sorted(found)
+
+
+def _descends(namespace: str, ancestor: int) -> bool:
+    """Whether a user namespace, or one around it, is the one of that inode number."""
+    fd = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while os.fstat(fd).st_ino != ancestor:
+            parent = fcntl.ioctl(fd, NS_GET_PARENT)
+            os.close(fd)
+            fd = parent
+    except OSError:
+        return False  # there is none around it that we may know
+    finally:
+        os.close(fd)
+    return True
 
 
 def _ancestors(pid: int) -> list[int]:

@@ -40,6 +40,7 @@ ATTACH_SECONDS = 2.0
 SWEEPS = 20  # over what runs inside at the end
 SETTLE_SECONDS = 1.0  # a network that changes does so in several steps
 END_SECONDS = 5.0
+PRUNE_SECONDS = 5.0  # after all else that `up` starts
 BACKOFF_FIRST, BACKOFF_MOST, BACKOFF_RESET = 0.1, 5.0, 60.0
 
 
@@ -132,11 +133,14 @@ class Supervisor:
         self.host = hostnet.watch()
         self.rebind: Timer | None = None
         self.guard = Watcher(record.dir, Watcher.GONE)
+        self.guard.add(os.path.dirname(record.dir), Watcher.SELF_GONE)
         self.socket: int | None = None  # tailscaled's, as a file of ours: it serves also when its name is gone
         self.troubles: dict[str, str] = {}
         self.watcher: Any = None
         self.stopping = False
         self.ready = False
+        self.daemon_state = ""  # of tailscaled, as it told
+        self.outlived = ""  # why the session is to end as soon as it is logged in
 
     # --- going up ---------------------------------------------------------------------------------------------------
 
@@ -150,6 +154,8 @@ class Supervisor:
         self.session.pids["supervisor"] = Process.of(os.getpid())
         self._save()  # should `up` be killed, the next one must know whom it waits for, or ends
         try:
+            if self.session.with_pid:
+                self._bind_to(self.session.with_pid)
             self._tell(phase="namespace")
             self._start_pasta()
             self._tell(phase="daemon")
@@ -342,7 +348,8 @@ class Supervisor:
         except OSError:
             data = b""
         if data:
-            self._commit(json.loads(data)["commit"])
+            if not self.stopping:
+                self._commit(json.loads(data)["commit"])
             return
         if self.ready:
             self._hang_up()
@@ -356,8 +363,6 @@ class Supervisor:
         self.session.dns_name = found["dns_name"]
         self.session.since = time.time()
         self.ready = True
-        if self.session.with_pid:
-            self._bind_to(self.session.with_pid)
         if self.session.until is not None:
             self.loop.at(self.session.until - time.time(), lambda: self.stop("its time is over"))
         self._refresh_peers()
@@ -365,18 +370,25 @@ class Supervisor:
         session.replace(self.session.file(session.READY), f"{self.session.since:.0f}\n")
         self.log.event(f"up: {' '.join(self.session.addresses)} {self.session.dns_name}")
         self._tell(ready=True)
+        self.loop.after(PRUNE_SECONDS, logs.prune)
 
     def _bind_to(self, pid: int) -> None:
         """End when process `pid`, which need not be a child, ends."""
+        why = f"process {pid} has ended"
         try:
             fd = os.pidfd_open(pid)
-        except OSError:
-            self.stop(f"process {pid} has ended")
-            return
+        except (OSError, OverflowError):
+            raise TsenvError(why, "--with-pid wants one that runs") from None
 
         def ended() -> None:
             self.loop.unwatch(fd)
-            self.stop(f"process {pid} has ended")
+            if not self.ready:
+                self._tell(error=why, hint="--with-pid wants one that runs")
+            if self.ready or self.daemon_state == "Running":
+                self.stop(why)
+            else:
+                self.outlived = why  # a logout in the middle of a login gets lost
+                self.loop.after(ONLINE_SECONDS, lambda: self.stop(why))
 
         self.loop.watch(fd, ended)
 
@@ -411,6 +423,9 @@ class Supervisor:
     def _notified(self, notice: dict[str, Any]) -> None:
         """A change of state shows in `degraded`; peers that came or went, in the file that completions read."""
         state = daemon.state_name(notice.get("State"))
+        self.daemon_state = state or self.daemon_state
+        if self.outlived and state == "Running":
+            self.stop(self.outlived)
         # A daemon that was started again goes through these before it is what it was.
         passing = state in ("NoState", "Starting") and self.troubles.get("tailscaled")
         if state and self.ready and not self.stopping and not passing:
@@ -461,7 +476,8 @@ class Supervisor:
             return
         # Only what may stand in a host name: this file is read by completions (PAINS 2.1).
         hosts = {name for peer in status.peers for name in (peer.name, peer.dns_name) if is_host(name)}
-        session.replace(self.session.file("peers"), "".join(f"{host}\n" for host in sorted(hosts)))
+        with contextlib.suppress(OSError):  # a full disk; the directory is being removed
+            session.replace(self.session.file("peers"), "".join(f"{host}\n" for host in sorted(hosts)))
 
     def _meaning(self, state: str) -> str:
         """A state of tailscaled, and what to do about it."""
@@ -606,7 +622,12 @@ class Supervisor:
             return
         argv = [self.tools.tailscale, f"--socket=/proc/self/fd/{self.socket}", "logout"]
         files = {"stdin": -3, "stdout": self.log.fileno(), "stderr": self.log.fileno(), "pass_fds": (self.socket,)}
-        child = tools.start(argv, cwd="/", **files)
+        try:
+            child = tools.start(argv, cwd="/", **files)
+        except OSError as error:  # it was removed meanwhile
+            self.log.event(f"could not log out: {error}")
+            self._end_parts(hurry=hurry)
+            return
         patience = HURRIED_LOGOUT_SECONDS if hurry else LOGOUT_SECONDS
         slow = self.loop.after(patience, lambda: os.kill(child.pid, signal.SIGKILL))
 
@@ -619,7 +640,9 @@ class Supervisor:
         self.loop.child(child, logged_out)
 
     def _revive(self) -> None:
-        """A daemon that is being started again must be there to log out."""
+        """A daemon that is being started again must be there to log out, and one that has just logged in be done."""
+        if not self.ready and self.daemon_state == "Running":
+            self._await_online()
         if self.ready and self.bus is None:
             try:
                 if self.tailscaled.ended:
@@ -644,18 +667,19 @@ class Supervisor:
 
     def _end_inside(self) -> None:
         """What still runs inside would only hold the namespaces. Twice and more: some may be forking."""
-        told = set()
+        told: dict[int, str] = {}
         for _ in range(SWEEPS):
             found = session.processes_inside(self.session) if self.session.netns else []
-            for pid, command in found:
-                if pid not in told:
-                    self.log.event(f"ending process {pid} inside: {daemon.clean(command)[:200]}")
-                    told.add(pid)
+            told |= found
+            for pid, _command in found:
                 for number in (signal.SIGTERM, signal.SIGCONT, signal.SIGKILL):
                     with contextlib.suppress(OSError):
                         os.kill(pid, number)
             if not found:
-                return
+                break
+        if told:
+            some = ", ".join(f"{pid} {daemon.clean(command)[:60]}" for pid, command in list(told.items())[:5])
+            self.log.event(f"ended {len(told)} inside: {some}")
 
     def _end_parts(self, *, hurry: bool) -> None:
         """Tailscaled first, so that it can say goodbye; then the lifeline lets go of all others."""
@@ -726,14 +750,21 @@ class Watcher:
     """inotify on one directory: readable when a file was made in it or moved there, or as EVENTS say."""
 
     MADE = 0x100 | 0x80  # IN_CREATE | IN_MOVED_TO (linux/inotify.h)
-    GONE = 0x200 | 0x40 | 0x400 | 0x800  # IN_DELETE | IN_MOVED_FROM | IN_DELETE_SELF | IN_MOVE_SELF
+    SELF_GONE = 0x400 | 0x800  # IN_DELETE_SELF | IN_MOVE_SELF
+    GONE = 0x200 | 0x40 | SELF_GONE  # IN_DELETE | IN_MOVED_FROM
 
     def __init__(self, folder: str, events: int = MADE) -> None:
         import ctypes
 
-        libc = ctypes.CDLL(None, use_errno=True)
-        self._fd: int = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
-        if self._fd < 0 or libc.inotify_add_watch(self._fd, os.fsencode(folder), events) < 0:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._fd: int = self._libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.add(folder, events)
+
+    def add(self, folder: str, events: int) -> None:
+        """Watch that one, too."""
+        import ctypes
+
+        if self._fd < 0 or self._libc.inotify_add_watch(self._fd, os.fsencode(folder), events) < 0:
             raise OSError(ctypes.get_errno(), f"cannot watch {folder}")
 
     def __enter__(self) -> Self:

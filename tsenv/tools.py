@@ -72,16 +72,18 @@ def start(argv: list[str], **kwargs: Any) -> Any:
 
 
 def bound() -> Callable[[], None]:
-    """For Popen's preexec_fn: the program ends when we do, even when we are killed.
+    """For Popen's preexec_fn: the program, which gets a key, leaves no core, and ends when we do, even killed.
 
     A `tailscale up` that outlived its `tsenv up` would find the daemon of the next session at the same path, and log
     that one in with its own key at its own server.
     """
     import ctypes
+    import resource
 
     libc, parent = ctypes.CDLL(None), os.getpid()
 
     def end_with_parent() -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         libc.prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGKILL (linux/prctl.h)
         if os.getppid() != parent:  # it was over before that
             os._exit(1)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
+from lab_box import allocate_octet, free_octet
+from lab_control import ADDRESS, Control
 from rig import Session, stop, typed
 
 if TYPE_CHECKING:
@@ -15,7 +18,6 @@ if TYPE_CHECKING:
     import pexpect
     from lab import Lab
     from lab_box import Completed, Machine
-    from lab_control import Control
 
 
 def bring_up(lab: Lab, name: str, *options: str) -> Session:
@@ -68,6 +70,20 @@ def new_session(lab: Lab, up: Callable[..., Completed], session_name: str) -> Ne
         return Session(name or session_name, on or lab.machine, control or lab.control)
 
     return make
+
+
+@pytest.fixture
+def own_control(lab: Lab) -> Iterator[Control]:
+    """A headscale of the test's own, to be taken away."""
+    del lab
+    octet = allocate_octet()  # any number of our own makes ports
+    server = Control("own", 8100 + octet, ADDRESS)
+    server.start()
+    server.cli("users", "create", "lab")
+    yield server
+    server.stop()
+    shutil.rmtree(server.folder)
+    free_octet(octet)
 
 
 class Terminal(Protocol):

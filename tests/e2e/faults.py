@@ -83,6 +83,11 @@ def back_after(
     return time.monotonic() - begin
 
 
+def reaches(session: Session, peer: Session) -> bool:
+    """Whether a ping gets to another session, which must allow that, by its name."""
+    return session.exec("ping", "-c", "1", "-W", "5", peer.name, timeout=60).returncode == 0
+
+
 def runs(found: dict[str, Any]) -> list[str]:
     """What still runs of a session, by its record: its parts, and everything in its network namespace."""
     left = [f"{part} {p['pid']}" for part, p in found["pids"].items() if start_time(p["pid"]) == p["start"]]
@@ -109,6 +114,25 @@ def mounts(session: Session) -> list[str]:
         lines = Path(f"/proc/{holder}/mounts").read_text().splitlines()
         seen += [line for line in lines if f"/tsenv/{session.name}" in line]
     return seen
+
+
+@contextlib.contextmanager
+def memory_cgroup(process: int, limit: int) -> Iterator[Callable[[], int]]:
+    """Put a process into a cgroup that may take `limit` bytes more; yields what counts the OOM kills in it."""
+    root = Path("/sys/fs/cgroup")
+    first = root / "memory" if (root / "memory").is_dir() else root
+    place = first / f"tsenv-test-{process}"
+    if first == root and "memory" not in (root / "cgroup.subtree_control").read_text():
+        (root / "cgroup.subtree_control").write_text("+memory")
+    place.mkdir()
+    kept, counted = ("memory.max", "memory.events") if first == root else ("memory.limit_in_bytes", "memory.oom_control")
+    try:
+        (place / kept).write_text(str(limit))
+        (place / "cgroup.procs").write_text(str(process))
+        yield lambda: int((place / counted).read_text().split("oom_kill ")[1].split()[0])
+    finally:
+        wait_until("the cgroup to be empty", lambda: not (place / "cgroup.procs").read_text(), 10)
+        place.rmdir()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -19,13 +20,15 @@ from faults import (
     kill,
     log,
     measured,
+    memory_cgroup,
     mounts,
     pid,
+    reaches,
     record,
-    runs,
     until,
 )
 from lab_box import allocate_octet
+from lab_state import start_time
 from rig import Session
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
     from lab import Lab
     from lab_box import Completed, Machine
+    from lab_control import Control
 
     from tests.e2e.conftest import NewSession
 
@@ -101,22 +105,31 @@ def test_status_says_meanwhile_what_is_wrong(session: Session) -> None:
     until(lambda: is_well(session), "the session to be whole again")
 
 
-def test_the_daemon_runs_out_of_memory(session: Session) -> None:
+@pytest.mark.parametrize("limit", ["RLIMIT_AS", "a cgroup's OOM kill"])
+def test_the_daemon_runs_out_of_memory(session: Session, limit: str) -> None:
     victim = pid(session, "tailscaled")
-    session.machine.run(["prlimit", f"--pid={victim}", "--as=1:1"], check=True)
-    begin = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        if limit == "RLIMIT_AS":
+            session.machine.run(["prlimit", f"--pid={victim}", "--as=1:1"], check=True)
+        else:
+            oom_kills = stack.enter_context(memory_cgroup(victim, 1 << 20))
+        begin = time.monotonic()
 
-    def spent() -> bool:
-        session.machine.run(["tsenv", "-n", session.name, "tailscale", "netcheck"], timeout=20)
-        session.status()
-        return pid(session, "tailscaled") != victim
+        def spent() -> bool:
+            session.machine.run(["tsenv", "-n", session.name, "tailscale", "netcheck"], timeout=20)
+            session.status()
+            return pid(session, "tailscaled") != victim
 
-    until(spent, "tailscaled to have asked for more memory than it may have", 30)
-    until(lambda: is_well(session), "the session to be whole again")
-    assert "tailscaled ended" in log(session)
+        until(spent, "tailscaled to have asked for more memory than it may have", 30)
+        until(lambda: is_well(session), "the session to be whole again")
+        back = time.monotonic() - begin
+        assert "tailscaled ended" in log(session)
+        if limit != "RLIMIT_AS":
+            assert oom_kills() >= 1  # a child of its may go with it
+            assert "tailscaled ended (SIGKILL)" in log(session)
     works(session)
-    measured("tailscaled: no memory (RLIMIT_AS)", "status: degraded, until then", "the same node and address", {
-        "back": time.monotonic() - begin
+    measured(f"tailscaled: no memory ({limit})", "status: degraded, until then", "the same node and address", {
+        "back": back
     })  # fmt: skip
 
 
@@ -211,7 +224,15 @@ def take_away(session: Session, what: str) -> None:
         session.machine.run(["rm", "-rf", str(folder(session))])  # of etc/work not even its owner may list all
     elif what == "moved":
         session.machine.run(["mv", str(folder(session)), f"{folder(session)}.moved"], check=True)
-    elif what == "everything":
+    elif what == "the directory above, moved":
+        session.machine.run(["mv", str(folder(session).parent), f"{folder(session).parent}.moved"], check=True)
+    elif what == "supervisor, after a second pasta":  # which was attached: another kind of process
+        kill(session, "supervisor")
+    elif what == "supervisor and anchor":
+        kill(session, "supervisor", "anchor")
+    elif what == "everything":  # the machine goes down
+        for inside in session.status()["processes"]:
+            os.kill(inside["pid"], signal.SIGKILL)
         kill(session, "supervisor", "anchor", "inner", "tailscaled", "pasta")
     else:
         kill(session, what)
@@ -222,6 +243,8 @@ ENDS = {
     "supervisor": "its supervisor was killed",
     "directory": "its directory was removed",
     "moved": "its directory was removed",
+    "supervisor, after a second pasta": "its supervisor was killed",
+    "supervisor and anchor": "its supervisor was killed",
     "everything": "its supervisor was killed",
 }
 
@@ -231,33 +254,39 @@ def test_without_it_nothing_runs_on_and_the_next_command_says_so(
     new_session: NewSession, up: Callable[..., Completed], background: list[subprocess.Popen[bytes]], what: str
 ) -> None:
     session = new_session(control=CONTROL)
-    command = session.popen("sleep", "1000", stdout=None, stderr=None)
-    background.append(command)
-    until(lambda: session.status()["processes"], "the command to run inside")
+    commands = [session.popen(*words, stdout=None, stderr=None) for words in (
+        ("sleep", "1000"), ("unshare", "-Urn", "sleep", "1001")  # in namespaces of its own, too
+    )]  # fmt: skip
+    background += commands
+    until(lambda: len(session.status()["processes"]) == len(commands), "the commands to run inside")
+    if what == "supervisor, after a second pasta":
+        back_after(session, "pasta")
     found = record(session)
     take_away(session, what)
-    if what != "everything":  # then nobody is left who could end commands: those go with the next `tsenv up`
-        gone = gone_after(found, 1.5)  # 1 s is the promise, kept where the machine has nothing else to do
-        assert command.wait(5) != 0
+    gone = gone_after(found, 1.5)  # 1 s is the promise, kept where the machine has nothing else to do
+    assert all(command.wait(1) for command in commands)
+    watchers = session.machine.run(["pgrep", "-f", f"read -r _; .* sh {found['pids']['pasta']['pid']} "], user="root")
+    assert watchers.stdout == ""
+    if "supervisor" not in ENDS[what]:
+        until(lambda: node_is_gone(session), "its logout", 5)  # in a hurry, but it was told
     said = session.exec("true")
     assert said.returncode == 125
-    expected = "supervisor or its anchor was killed" if what in ("supervisor", "everything") else ENDS[what]
+    killed = ENDS[what] == ENDS["supervisor"]
+    expected = "supervisor or its anchor was killed" if killed else ENDS[what]
     assert session.name in said.stderr, said.stderr
     assert expected in said.stderr, said.stderr
     assert f"tsenv -n {session.name} up" in said.stderr
     assert session.tsenv("status").returncode == 125
-    if what in ("supervisor", "everything"):
+    if killed:
         assert ENDS[what] in session.tsenv("status").stdout
     up(control=CONTROL)
     assert session.exec(*PEER).stdout == "my-server of tailnet A\n"
-    assert not any("sleep" in line for line in runs(found))
-    assert command.wait(5) != 0
     session.tsenv("down", check=True)
     assert not mounts(session)
     session.machine.run(["rm", "-rf", f"{folder(session)}.moved"])
-    if what != "everything":
-        fault = {"directory": "directory: removed", "moved": "directory: moved"}.get(what, f"{what}: SIGKILL")
-        measured(fault, f"“session … {ENDS[what]}”", "nothing runs on; `tsenv up` works anew", {"over": gone})
+    fault = {"directory": "directory: removed", "moved": "directory: moved", "everything": "the machine goes down"}
+    row = fault.get(what, f"{what}: SIGKILL")
+    measured(row, f"“session … {ENDS[what]}”", "nothing runs on; `tsenv up` works anew", {"over": gone})
 
 
 def test_a_new_session_is_not_removed_by_the_one_whose_place_it_took(
@@ -292,12 +321,74 @@ def test_with_pid_ends_with_a_killed_process_and_logs_out(machine: Machine, new_
     measured("the process of --with-pid: SIGKILL", "nothing", "the session ends and logs out", {"over": gone})
 
 
+def test_with_pid_of_a_process_that_ends_meanwhile(lab: Lab, up: Callable[..., Completed], session_name: str) -> None:
+    """While it goes up, before anybody could use it."""
+    runner = lab.machine.popen(["sleep", "0.6"])
+    done = up("--with-pid", str(runner.pid), "--wait-for", "nobody", control=CONTROL, check=False)
+    assert done.returncode == 125, done
+    assert f"process {runner.pid} has ended" in done.stderr
+    runner.communicate()
+    assert CONTROL.find(session_name) is None
+
+
+def test_the_programs_are_removed_while_it_is_up(
+    lab: Lab, new_machine: Callable[..., Machine], session_name: str
+) -> None:
+    """A CI tool directory that goes before the session: it cannot log out, and ends all the same."""
+    machine = new_machine()
+    machine.run(["cp", "/opt/tsenv-lab/bin/tailscale", "/opt/tsenv-lab/bin/tailscaled", "/tmp"], check=True)
+    session = Session(session_name, machine, CONTROL)
+    env = {"PATH": "/tmp:/opt/tsenv-lab/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    words = ["up", "--login-server", CONTROL.url, "--auth-key-file", "-", "--hostname", session_name]
+    machine.run(["tsenv", "-n", session_name, *words], env=env, input=CONTROL.auth_key(), check=True)
+    machine.run(["rm", "/tmp/tailscale", "/tmp/tailscaled"], check=True)
+    session.tsenv("down", check=True)
+    assert session.tsenv("list").stdout == ""
+    assert "could not log out" in machine.run(["tsenv", "-n", session_name, "logs", "--supervisor"]).stdout
+    if node := CONTROL.find(session_name):
+        CONTROL.delete(node)
+
+
+def test_a_directory_that_takes_no_file_ends_nothing(new_session: NewSession) -> None:
+    """As a full disk: peers come and go, parts die, and no file can be written."""
+    session = new_session(control=CONTROL)
+    before = record(session)["pids"]["supervisor"]
+    folder(session).chmod(0o500)
+    new_session(name=f"{session.name}-peer", control=CONTROL)
+    kill(session, "pasta")
+    time.sleep(2)  # it waits half a second for more peers, and starts another pasta
+    assert start_time(before["pid"]) == before["start"]
+    folder(session).chmod(0o700)
+    works(session)
+
+
+def _daemons(session: Session) -> list[int]:
+    found = session.machine.run(["pgrep", "-f", f"tailscaled .*/{session.name}/tailscaled.sock"], user="root").stdout
+    return [int(word) for word in found.split()]
+
+
+def test_a_daemon_that_does_not_answer_is_replaced(new_session: NewSession) -> None:
+    session = new_session(control=CONTROL)
+    first = pid(session, "tailscaled")
+    kill(session, "tailscaled")
+    until(lambda: _daemons(session) not in ([], [first]), "another")
+    (hung,) = _daemons(session)
+    os.kill(hung, signal.SIGSTOP)  # before it could answer
+    begin = time.monotonic()
+    until(lambda: pid(session, "tailscaled") not in (first, hung) and is_well(session), "a third", 30)
+    works(session)
+    measured("tailscaled hangs at its start", "status: degraded, until then", "the same node and address", {
+        "back": time.monotonic() - begin
+    })  # fmt: skip
+
+
 def test_ttl_ends_it_and_logs_out(new_session: NewSession) -> None:
     session = new_session("--ttl", "4s", control=CONTROL)
     found = record(session)
     gone_after(found, 10)
     assert node_is_gone(session)
     assert "its time is over" in session.exec("true").stderr
+    measured("the time of --ttl is over", "nothing", "as `tsenv down`: logged out, nothing left", {})
 
 
 def test_sigterm_to_the_supervisor_is_down(new_session: NewSession) -> None:
@@ -354,6 +445,34 @@ def test_the_control_server_is_away_and_comes_back_without_memory(new_session: N
         assert "could not log out" in log(session)
     measured("control server away, then back without its memory", "in the log, at the end: could not log out",
              "all that was up goes on", {"down takes": over})  # fmt: skip
+
+
+def test_the_control_server_forgets_a_node(
+    new_session: NewSession, own_control: Control, up: Callable[..., Completed]
+) -> None:
+    """Its database is lost. What is up goes on, and says what to do."""
+    session = new_session(control=own_control)
+    peer = new_session("--allow-incoming", name=f"{session.name}-peer", control=own_control)
+    assert reaches(session, peer)
+    assert session.status()["health"] == []
+    own_control.stop()
+    for file in own_control.folder.glob("db.sqlite*"):
+        file.unlink()
+    own_control.start()
+    begin = time.monotonic()
+    advice = f"does not know this node: what is up goes on; anew: tsenv -n {session.name} down, then up with a new key"
+    until(lambda: advice in " ".join(session.status()["health"]), "status to say so", 60)
+    told = time.monotonic() - begin
+    assert session.status()["state"] == "up"
+    assert reaches(session, peer)
+    begin = time.monotonic()
+    session.tsenv("down", check=True)
+    over = time.monotonic() - begin
+    own_control.cli("users", "create", "lab")
+    up(control=own_control)
+    assert session.status()["health"] == []
+    measured("the control server loses its database", "status: what to type", "what is up goes on, until then",
+             {"told": told, "down takes": over})  # fmt: skip
 
 
 class Server:

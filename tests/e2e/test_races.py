@@ -316,7 +316,7 @@ def test_a_restarted_machine(session: Session) -> None:
     bring_up(session)
     kill_machine(session)
     path = folder(session.name) / "session.json"
-    path.write_text(json.dumps(record(session.name) | {"since": 1.0}))
+    path.write_text(json.dumps(record(session.name) | {"boot": "another"}))
     assert "the machine was restarted" in session.tsenv("tailscale", "status").stderr
     bring_up(session)
 

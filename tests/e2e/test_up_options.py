@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator, Sequence
 
-    from conftest import NewSession, Terminal
+    from conftest import NewMachine, NewSession, Terminal, Up
     from lab import Lab
     from lab_box import Completed, Machine
 
@@ -155,6 +155,15 @@ def test_accept_routes(lab: Lab, new_session: NewSession, session_name: str, und
     assert asked.exec("curl", "-sS", "-m9", "http://10.88.0.2/").stdout == "subnet\n"
     plain = new_session("--underlay", underlay, name=f"{session_name}-plain")
     assert plain.exec("curl", "-sS", "-m1", "http://10.88.0.2/").returncode == 28
+
+
+def test_accept_routes_that_take_what_is_the_hosts_own(lab: Lab, up: Up, new_machine: NewMachine) -> None:
+    lab.router()
+    machine = new_machine()
+    machine.run(["ip", "addr", "add", "10.88.7.1/16", "dev", "eth0"], user="root", check=True)
+    done = up("--accept-routes", on=machine)
+    said = "router routes 10.88.0.0/24: inside, this host's own network 10.88.0.0/16 is reached by that peer"
+    assert said in done.stderr, done
 
 
 def test_no_accept_dns(new_session: NewSession, lab: Lab) -> None:

@@ -191,7 +191,7 @@ def test_what_is_said_of_an_unusable_one(base: Path, prepare: str, says: str, hi
     if prepare:
         (base / "ci").mkdir(mode=0o700)
     if prepare in ("record", "dead", "rebooted"):
-        made = make(base, since=1.0 if prepare == "rebooted" else 0.0)
+        made = make(base, boot="another" if prepare == "rebooted" else session.boot_id())
         if prepare != "record":
             (base / "ci/ready").touch()
             made.pids["anchor"] = Process(os.getpid(), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -118,3 +119,12 @@ def test_a_removed_file_is_noticed(tmp_path: Path) -> None:
 
 def test_ends_in_words() -> None:
     assert [how(status) for status in (0, 3, -9, -99)] == ["exit status 0", "exit status 3", "SIGKILL", "signal 99"]
+
+
+def test_what_a_peer_calls_itself_comes_to_no_completion(supervisor: Supervisor) -> None:
+    """From tailscaled's answer to the file: shell code, escapes and options are no host names."""
+    names = ["db", "$(touch hacked)", "`id`", "-oProxyCommand=id", "a\x1b[2Jb", "x;y", "ünï", "a b", ""]
+    peers = {f"nodekey:{n}": {"HostName": name, "DNSName": f"{name}.tail.test."} for n, name in enumerate(names)}
+    supervisor._write_peers(json.dumps({"BackendState": "Running", "Peer": peers}).encode())
+    with open(supervisor.session.file("peers"), encoding="utf-8") as file:
+        assert file.read().split("\n") == ["db", "db.tail.test", ""]

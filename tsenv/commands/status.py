@@ -9,6 +9,7 @@ from tsenv import daemon, paths, session
 from tsenv.cli import session_argument, session_name
 from tsenv.daemon import Status
 from tsenv.errors import FAILED, TsenvError
+from tsenv.logs import Log
 from tsenv.session import Session
 
 HELP = "state, addresses, peers, processes inside"
@@ -40,7 +41,7 @@ def report(name: str) -> dict[str, Any]:
     now, found = session.look(name)
     record = found or Session(name)
     status = _daemon_status(record) if now in ("up", "degraded") else None
-    health = [*([record.degraded] if record.degraded else []), *(status.health if status else ())]
+    health = [*([record.degraded] if record.degraded else []), *(_health(name, status) if status else ())]
     if now == "dead":
         health = [session.cause_of_death(name)]
     if status is None and now in ("up", "degraded"):
@@ -76,6 +77,18 @@ def report(name: str) -> dict[str, Any]:
         },
         "dir": paths.session_dir(name),
     }  # fmt: skip
+
+
+def _health(name: str, status: Status) -> list[str]:
+    """What tailscaled says, and what it says only after eight minutes: that the control server went away."""
+    found = list(status.health)
+    if status.state == "Running" and not status.online:
+        tries = [line for line in Log.tail(name, "tailscaled", 100).splitlines() if "PollNetMap" in line]
+        refused = "initial fetch failed 4" in "".join(tries[-1:])  # an HTTP status
+        why = "does not know this node" if refused else "cannot be reached"
+        new = f"; anew: tsenv -n {name} down, then up with a new key" if refused else ""
+        found.insert(0, f"the control server {why}: what is up goes on{new}")
+    return found
 
 
 def _inside(record: Session) -> list[tuple[int, str]]:

@@ -137,7 +137,8 @@ def _write_shim(name: str) -> None:
     # quote, then fill in one pass as render.fill does; its import would be a circle.
     import re
 
-    values = {"NAME": name, "SESSION": session_dir(name), "ROOT": root(), "SHIM": target}
+    folder = session_dir(name)
+    values = {"NAME": name, "SESSION": folder, "BASE": os.path.dirname(folder), "ROOT": root(), "SHIM": target}
     with open(data_file("shell/shim.sh"), encoding="utf-8") as file:
         text = re.sub(r"@([A-Z_]+)@", lambda hit: quote.posix(values[hit[1]]), file.read())
     content = text.encode("utf-8", "surrogateescape")
