@@ -43,9 +43,15 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it, unless it was up before we came."""
-        if self._ours:
-            self.down(force=True)
+        """End it, unless it was up before we came, or has ended meanwhile: inside the block, by its ttl, by hand."""
+        supervisor = self._record.pids["supervisor"]
+        try:
+            found = session.load(self.name)
+            if self._ours and found is not None and found.pids.get("supervisor") == supervisor:  # else another's
+                self.down(force=True)
+        except TsenvError:
+            if supervisor.alive():
+                raise
 
     def __repr__(self) -> str:
         return f"<tsenv session {self.name!r} {self.address}>"
@@ -227,7 +233,8 @@ def _run_up(name: str, words: list[str], secret: str, *, progress: bool) -> bool
     import subprocess
 
     done = subprocess.run(
-        [sys.executable, "-m", "tsenv", "-n", name, "up", *words],
+        # -P: no module is taken from the working directory, which may hold an argparse.py.
+        [sys.executable, "-P", "-m", "tsenv", "-n", name, "up", *words],
         input=secret, stdout=subprocess.PIPE, stderr=None if progress else subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     if done.returncode == 0:

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -16,6 +17,7 @@ VERBS = (
 )  # fmt: skip
 
 EPILOG = """\
+each verb has its own: tsenv VERB --help
 a first session:
   tsenv up --auth-key-file KEY    bring a session up, with a key of your tailnet
   tsenv exec ssh my-server        any command joins it
@@ -39,10 +41,17 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
             columns = 100
         super().__init__(prog, max_help_position=30, width=max(columns, 60) - 2)
 
+    def add_argument(self, action: argparse.Action) -> None:
+        """Without --help itself: who reads this has found it."""
+        if not isinstance(action, argparse._HelpAction):  # noqa: SLF001 - nor has it another mark
+            super().add_argument(action)
+
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        """`--[no-]this` instead of `--this, --no-this`, which would take a line of its own."""
+        """`--[no-]this` instead of `--this, --no-this`, `-n, --name NAME` for `-n NAME, --name NAME`: a line each."""
         if isinstance(action, argparse.BooleanOptionalAction):
             return action.option_strings[0].replace("--", "--[no-]", 1)
+        if len(action.option_strings) > 1 and isinstance(action.metavar, str):
+            return f"{', '.join(action.option_strings)} {action.metavar}"
         return super()._format_action_invocation(action)
 
 
@@ -73,9 +82,9 @@ class Parser(argparse.ArgumentParser):
 
 def _with_guess(message: str, parser: argparse.ArgumentParser) -> str:
     """`message`, with the nearest known verb or option where a word was not known."""
-    if "invalid choice: " in message:
-        word, known = message.partition("invalid choice: ")[2].partition("'")[2].partition("'")[0], list(VERBS)
-        message = f"no verb '{word}'" if "VERB" in message else message
+    if hit := re.search(r"invalid choice: (['\"])(.*)\1 \(choose from (.*)\)", message):
+        word, known = hit[2], re.findall(r"[\w-]+", hit[3])
+        message = f"no verb '{word}'" if message.startswith("argument VERB") else message
     elif "unrecognized arguments: " in message:
         word = message.partition("unrecognized arguments: ")[2].split(" ")[0]
         known = [o for action in _all_actions(parser) for o in action.option_strings]

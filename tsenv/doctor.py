@@ -6,6 +6,7 @@ Imported on the way of `up`: nothing but os at the top that `up` has not loaded 
 """
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from tsenv import paths
 from tsenv.daemon import DEFAULT_SERVER
 from tsenv.errors import TsenvError
+from tsenv.session import Session
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 KEY_PATH = "/key?v=130"  # both tailscale.com and headscale answer there, without an account
@@ -32,8 +34,15 @@ OCI_FLAGS = {
     "docker": "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
     "--security-opt systempaths=unconfined --device /dev/net/tun …",
     "podman": "podman run --security-opt seccomp=unconfined --security-opt unmask=ALL --device /dev/net/tun …",
-    "kubernetes": "securityContext: {seccompProfile: {type: Unconfined}, procMount: Unmasked}, and /dev/net/tun",
+    "kubernetes": "securityContext: {seccompProfile: {type: Unconfined}, appArmorProfile: {type: Unconfined}, "
+    "procMount: Unmasked}, and /dev/net/tun by a device plugin",
 }
+
+# How a refusal of namespaces or mounts reads: the kernel's words, those of an old pasta that gets no tun, the anchor's.
+REFUSALS = ("Operation not permitted", "Permission denied", "open tun socket", "are refused")
+MORE_NAMESPACES = "sudo sysctl user.max_user_namespaces=10000"
+REINSTALL = "sudo apt install --reinstall passt   brings the profile that exempts pasta"  # only Ubuntu restricts so
+WHO_REFUSES = "sudo dmesg | grep -iE 'apparmor|avc|seccomp' | tail   says who refuses"
 
 # How a distribution (ID or ID_LIKE in os-release) installs the two; "" where it packages no Tailscale.
 _TAILSCALE = "curl -fsSL https://tailscale.com/install.sh | sh"
@@ -48,7 +57,14 @@ INSTALL = {
     "opensuse": ("sudo zypper install {}", "sudo zypper install tailscale"),
     "suse": ("sudo zypper install {}", "sudo zypper install tailscale"),
 }
-PACKAGES = {"pasta": "passt", "nsenter": "util-linux", "unshare": "util-linux", "nft": "nftables"}
+PACKAGES = {
+    "pasta": "passt",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
+    "nft": "nftables",
+    "ip": "iproute2",
+}
+SBIN = ":/usr/sbin:/sbin"  # what shell/anchor.sh adds to PATH
 
 
 @dataclass(frozen=True)
@@ -93,6 +109,8 @@ class Host:
         if program in ("tailscale", "tailscaled"):
             return (known and known[1]) or _TAILSCALE
         package = PACKAGES[program]
+        if program == "ip" and known and "dnf" in known[0]:
+            package = "iproute"
         return known[0].format(package) if known else f"install the package {package}"
 
     def container(self) -> str:
@@ -104,6 +122,14 @@ class Host:
     def opened(self, otherwise: str) -> str:
         """The fix for a gate that a container closes; outside of containers `otherwise`."""
         return OCI_FLAGS.get(self.container(), otherwise)
+
+    def outside(self, fix: str) -> str:
+        """A fix that a container cannot apply to itself."""
+        return f"{fix}   on the container's host" if self.container() else fix
+
+    def restricted(self) -> bool:
+        """Ubuntu's restriction (23.10 on): programs without a profile get user namespaces without capabilities."""
+        return self.read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1"
 
 
 # --- cheap: files only ------------------------------------------------------------------------------------------------
@@ -150,14 +176,15 @@ def user() -> Check:
 def _userns_allowed(host: Host) -> Check:
     """The two switches that distributions have; whether it works is tried by `_userns` and `_namespace`."""
     switches = {
-        "user/max_user_namespaces": ("0", "sudo sysctl user.max_user_namespaces=10000"),
+        "user/max_user_namespaces": ("0", MORE_NAMESPACES),
         "kernel/unprivileged_userns_clone": ("0", "sudo sysctl kernel.unprivileged_userns_clone=1"),
     }
     if not host.has("/proc/self/ns/user"):
         return Check("userns-switch", FAIL, "this kernel has no user namespaces", "boot a kernel with CONFIG_USER_NS=y")
     for name, (closed, fix) in switches.items():
         if host.read(f"/proc/sys/{name}") == closed:
-            return Check("userns-switch", FAIL, f"user namespaces are switched off ({name.replace('/', '.')}=0)", fix)
+            says = f"user namespaces are switched off ({name.replace('/', '.')}=0)"
+            return Check("userns-switch", FAIL, says, host.outside(fix))
     return Check("userns-switch", OK, "user namespaces are switched on")
 
 
@@ -224,8 +251,28 @@ def explained(error: TsenvError) -> TsenvError:
     """`error` of an `up` that could not make its namespaces, or what doctor finds to be the reason."""
     if not error.message.startswith(("pasta could not make", "the session's namespaces")):
         return error
-    failed = first_failure(check for check in (_apparmor(Host()), _userns(Host())) if check)
-    return TsenvError(f"{failed.says} ({error.message})", failed.fix) if failed else error
+    host, why = Host(), f"{error.message} {error.hint}"
+    failed = _apparmor(host, why) if host.restricted() else _userns(host)
+    if failed is None or failed.state != FAIL:
+        return error
+    said = last_words(error.hint).removeprefix("tsenv doctor") if error.message.startswith("pasta") else ""
+    return TsenvError(f"{failed.says} ({error.message}{said and ': ' + said})", failed.fix)
+
+
+def refused(why: str) -> bool:
+    """Whether a failure reads as the refusal of a kernel or a security module, not as a lack of something."""
+    return any(words in why for words in REFUSALS)
+
+
+def last_words(text: str) -> str:
+    """What pasta said last, in one line, without its complaints about a missing syslog."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "to syslog" not in line]
+    return "; ".join(lines[-3:])
+
+
+def _words(error: Exception) -> str:
+    """What an exception says, without number, file and hint."""
+    return str(getattr(error, "message", "") or getattr(error, "strerror", "") or error)
 
 
 # --- local: by doing --------------------------------------------------------------------------------------------------
@@ -237,24 +284,30 @@ def local(host: Host | None = None) -> Iterator[Check]:
     yield _container(host)
     userns = _userns(host)
     made = _namespace(host)
+    why = made.says if made.state == FAIL else ""
     # On Ubuntu 24.04 the first fails and the second does not: pasta's AppArmor profile is the exception.
-    yield _without_need(userns) if made.state != FAIL else userns
-    if (restricted := _apparmor(host)) is not None:
-        yield _without_need(restricted) if made.state != FAIL else restricted
+    yield userns if why and (refused(why) or not host.restricted()) else _without_need(host, userns)
+    if (restricted := _apparmor(host, why)) is not None:
+        yield restricted
     yield made
     if (selinux := _selinux(host)) is not None:
         yield selinux
     yield _pasta_options(host)
     yield _versions(host)
     yield _firewall(host)
+    yield _iproute(host)
     yield _underlay()
     yield _tmpfs()
     yield _resolvers()
 
 
-def _without_need(check: Check) -> Check:
+def _without_need(host: Host, check: Check) -> Check:
     """A gate that is closed to others and open to pasta."""
-    return check if check.state != FAIL else Check(check.id, WARN, f"{check.says}; pasta may all the same")
+    if check.state != FAIL:
+        return check
+    if host.restricted():
+        return Check(check.id, OK, "user namespaces work for programs that AppArmor exempts")
+    return Check(check.id, WARN, f"{check.says}; pasta may all the same")
 
 
 def _container(host: Host) -> Check:
@@ -264,83 +317,90 @@ def _container(host: Host) -> Check:
 
 def _userns(host: Host) -> Check:
     """A child makes a user namespace, maps its user and needs the capability that comes with it."""
+    at, number = _userns_trial()
+    if at == "ok":
+        return Check("userns", OK, "user namespaces work, with capabilities inside")
+    says = {
+        "unshare": "a user namespace cannot be made",
+        "uid_map": "a user namespace can be made but not used: writing its uid_map",
+        "capabilities": "a user namespace gives no capabilities",
+    }[at]
+    fix = host.opened(REINSTALL if host.restricted() else WHO_REFUSES)
+    if number == errno.ENOSPC:
+        fix = host.outside(MORE_NAMESPACES)
+    elif number == errno.EROFS:
+        fix = host.opened("findmnt -T /proc/self/uid_map   shows the mount that is read-only")
+    return Check("userns", FAIL, f"{says}: {os.strerror(number)}", fix)
+
+
+def _userns_trial() -> tuple[str, int]:
+    """Where a child failed, and errno; ("ok", 0) where it did not."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
-    uid, reader_writer = os.getuid(), os.pipe()
+    uid, (reader, writer) = os.getuid(), os.pipe()
     child = os.fork()
     if child == 0:
-        stage = b"unshare"
+        stage = "unshare"
         try:
             if libc.unshare(0x10000000):  # CLONE_NEWUSER
                 raise OSError(ctypes.get_errno(), "")  # noqa: TRY301
-            stage = b"uid_map"
+            stage = "uid_map"
             libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: else its maps are root's (scrub.keep_private)
             with open("/proc/self/uid_map", "w", encoding="ascii") as file:
                 file.write(f"0 {uid} 1")
-            stage = b"capabilities"
+            stage = "capabilities"
             if libc.unshare(0x40000000 | 0x00020000):  # CLONE_NEWNET | CLONE_NEWNS
                 raise OSError(ctypes.get_errno(), "")  # noqa: TRY301
-            os.write(reader_writer[1], b"ok")
+            os.write(writer, b"ok 0")
         except OSError as error:
-            os.write(reader_writer[1], stage + b" " + os.strerror(error.errno or 0).encode())
+            os.write(writer, f"{stage} {error.errno}".encode())
         finally:
             os._exit(0)
-    os.close(reader_writer[1])
-    words = os.read(reader_writer[0], 200).decode()
-    os.close(reader_writer[0])
+    os.close(writer)
+    at, _, number = os.read(reader, 200).decode().partition(" ")
+    os.close(reader)
     os.waitpid(child, 0)
-    if words == "ok":
-        return Check("userns", OK, "user namespaces work, with capabilities inside")
-    at, _, reason = words.partition(" ")
-    says = {
-        "unshare": f"a user namespace cannot be made: {reason}",
-        "uid_map": f"a user namespace can be made but not used: writing its uid_map: {reason}",
-    }.get(at, f"a user namespace gives no capabilities: {reason}")
-    return Check("userns", FAIL, says, host.opened("sudo sysctl user.max_user_namespaces=10000"))
+    return (at, int(number)) if at else ("unshare", errno.EPERM)  # killed by a filter
 
 
-def _apparmor(host: Host) -> Check | None:
-    """Ubuntu's restriction (23.10 on): programs without a profile get user namespaces without capabilities."""
-    if host.read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") != "1":
+def _apparmor(host: Host, why: str) -> Check | None:
+    """The restriction, and whether pasta is exempt. `why`: how pasta or the anchor failed, empty where they did not."""
+    if not host.restricted() or (why and not refused(why)):
         return None
     says = "AppArmor restricts user namespaces here"
+    if not why:
+        return Check("apparmor", OK, f"{says}; a profile exempts pasta")
     profiles = ("usr.bin.pasta", "usr.bin.passt", "pasta", "passt")
     if not any(host.has(f"/etc/apparmor.d/{name}") for name in profiles):
-        return Check(
-            "apparmor",
-            FAIL,
-            f"{says}, and pasta has no AppArmor profile that exempts it",
-            f"{host.install('pasta')}   (the distribution's package brings it)",
-        )
-    return Check(
-        "apparmor",
-        FAIL,
-        f"{says}, and pasta's profile does not help",
-        "sudo apparmor_parser -r /etc/apparmor.d/usr.bin.p*t*",
-    )
+        says += ", and pasta has no AppArmor profile that exempts it"
+        return Check("apparmor", FAIL, says, host.opened(REINSTALL))
+    fix = host.opened("sudo apparmor_parser -r /etc/apparmor.d/usr.bin.p*t*")
+    return Check("apparmor", FAIL, f"{says}, and pasta's profile does not help", fix)
 
 
 def _namespace(host: Host) -> Check:
     """Everything that `up` does up to the daemon: pasta, holder, anchor, a layer over /etc, the inner namespace."""
     import shutil
 
-    from tsenv import namespace, supervisor
+    from tsenv import supervisor
 
+    if failed := first_failure(_programs(host)):
+        return Check("namespace", FAIL, f"not tried: {failed.says}", failed.fix)
+    name = f".doctor-{os.getpid()}"  # no session's name begins with a dot
+    folder = paths.session_dir(name)
+    if failed := _workplace(folder):
+        return failed
     try:
-        base = paths.private_dir(paths.runtime_base())
-        folder = os.path.join(base, f".doctor-{os.getpid()}")  # no session's name begins with a dot
-        namespace.prepare(folder, namespace.resolvers())
-    except (TsenvError, OSError) as error:
-        return Check("namespace", FAIL, f"no directory to work in: {error}", "df -h; ls -ld $XDG_RUNTIME_DIR")
-    try:
-        kind, reason = _made(folder)
+        kind, why = _made(folder)
+    except OSError as error:  # a program is none
+        kind, why = "", f"pasta cannot make a network namespace: {_words(error)}"
     finally:
         supervisor.remove(folder)
         with contextlib.suppress(OSError):
-            shutil.rmtree(os.path.join(paths.state_base(), f".doctor-{os.getpid()}"), ignore_errors=True)
-    if reason:
-        return Check("namespace", FAIL, reason, host.opened("tsenv doctor --json   shows which part fails"))
+            shutil.rmtree(paths.state_dir(name), ignore_errors=True)
+    if why:
+        return Check("namespace", FAIL, why, _next_step(host, why))
     if kind == "overlay":
         return Check("namespace", OK, "pasta makes a network namespace; /etc is overlaid")
     how = {
@@ -350,33 +410,58 @@ def _namespace(host: Host) -> Check:
     return Check("namespace", WARN, f"pasta makes a network namespace; the layer over /etc is {how.get(kind, kind)}")
 
 
+def _workplace(folder: str) -> Check | None:
+    """Make the directory of the trial as `up` makes a session's; a Check where that fails."""
+    from tsenv import namespace, supervisor
+
+    base = os.path.dirname(folder)
+    try:
+        paths.private_dir(base)
+    except TsenvError as error:
+        return Check("namespace", FAIL, f"no directory to work in: {error.message}", error.hint)
+    try:
+        namespace.prepare(folder, namespace.resolvers())
+    except OSError as error:
+        supervisor.remove(folder)
+        return Check("namespace", FAIL, f"no directory to work in: {base}: {_words(error)}", f"df -h {base}")
+    return None
+
+
+def _next_step(host: Host, why: str) -> str:
+    """What to type where pasta or the anchor failed with these words."""
+    if "user namespace: No space" in why:
+        return host.outside(MORE_NAMESPACES)
+    if refused(why):
+        return host.opened(REINSTALL if host.restricted() else WHO_REFUSES)
+    if "interface" in why:
+        return "ip route   must show a default route: pasta takes its interface"
+    trial = "pasta --config-net -- true" if why.startswith("pasta") else "unshare -rnm mount -t tmpfs none /mnt"
+    return f"{trial}   tries that alone"
+
+
 def _made(folder: str) -> tuple[str, str]:
     """(the kind of layer over /etc, "") or ("", the reason) of a trial in `folder`."""
     from tsenv import namespace, tools
 
-    try:
-        found = tools.Tools.find()
-    except TsenvError as error:
-        return "", f"not tried: {error.message}"
+    found = tools.Tools.find()
     reader, writer = os.pipe()
     ours, theirs = socket.socketpair()
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     argv = [*namespace.pasta_argv((), (), dns_forward=False, pasta=found.pasta), "--", *namespace.holder_argv()]
-    # A group of its own: a pasta that fails late leaves a child that waits for ever (seen with 2023-03, no tun).
-    pasta = tools.start(argv, stdin=reader, stdout=theirs.fileno(), stderr=-1, cwd="/", start_new_session=True)
-    theirs.close()
-    try:
-        state = os.path.join(paths.state_base(), os.path.basename(folder))
-        if holder := _writer(ours, pasta.pid):
-            return _anchored(namespace.anchor_argv(holder, folder, state, found.tailscale, []), reader)
-    finally:
-        os.close(writer)  # the lifeline: anchor, inner and holder end
-        os.close(reader)
-        ours.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pasta.pid, signal.SIGKILL)
-        words = pasta.communicate()[1].decode(errors="replace").strip().splitlines()
-    return "", f"pasta cannot make a network namespace{': ' + words[-1] if words else ''}"
+    with ours, open(reader, "rb"), open(writer, "wb") as lifeline:
+        with theirs:
+            # A group of its own: a pasta that fails late leaves a child that waits for ever (seen: 2023-03, no tun).
+            pasta = tools.start(argv, stdin=reader, stdout=theirs.fileno(), stderr=-1, cwd="/", start_new_session=True)
+        try:
+            state = os.path.join(paths.state_base(), os.path.basename(folder))
+            if holder := _writer(ours, pasta.pid):
+                return _anchored(namespace.anchor_argv(holder, folder, state, found.tailscale, []), reader)
+        finally:
+            lifeline.close()  # anchor, inner and holder end
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pasta.pid, signal.SIGKILL)
+            words = last_words(pasta.communicate()[1].decode(errors="replace"))
+    return "", f"pasta cannot make a network namespace{words and ': ' + words}"
 
 
 def _anchored(argv: list[str], lifeline: int) -> tuple[str, str]:
@@ -419,19 +504,26 @@ def _selinux(host: Host) -> Check | None:
 
 def _output(argv: list[str]) -> str:
     """What a program prints, on a terminal: pasta of 2025 ends without flushing what it wrote into a pipe."""
+    import select
+
     from tsenv import tools
 
     ours, theirs = os.openpty()
+    deadline, data = time.monotonic() + TRIAL_SECONDS, b""
     try:
         child = tools.start(argv, stdin=-3, stdout=theirs, stderr=theirs)
         os.close(theirs)
-        data = b""
         with contextlib.suppress(OSError):  # EIO: the last holder of the terminal has closed it
-            while chunk := os.read(ours, 1 << 16):
+            while select.select([ours], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                if not (chunk := os.read(ours, 1 << 16)):
+                    break
                 data += chunk
-        child.wait(timeout=TRIAL_SECONDS)
+        child.kill()
+        child.wait()
     finally:
         os.close(ours)
+    if time.monotonic() > deadline:
+        raise TimeoutError(errno.ETIMEDOUT, "no answer in time")
     return data.decode(errors="replace").replace("\r\n", "\n")
 
 
@@ -442,9 +534,7 @@ def _pasta_options(host: Host) -> Check:
         path = tools.find("pasta")
         words, version = _output([path, "--help"]), _output([path, "--version"]).splitlines()
     except (TsenvError, OSError) as error:
-        return Check(
-            "pasta-options", FAIL, f"pasta cannot be asked: {getattr(error, 'message', error)}", host.install("pasta")
-        )
+        return Check("pasta-options", FAIL, f"pasta cannot be asked: {_words(error)}", host.install("pasta"))
     missing = [option for option in PASTA_OPTIONS if option not in words]
     name = version[0] if version else "pasta"
     if missing:
@@ -460,12 +550,8 @@ def _versions(host: Host) -> Check:
         try:
             lines = _output([tools.find(name), "--version"]).split()
         except (TsenvError, OSError) as error:
-            return Check(
-                "tailscale-version",
-                FAIL,
-                f"{name} cannot be asked: {getattr(error, 'message', error)}",
-                host.install(name),
-            )
+            says = f"{name} cannot be asked: {_words(error)}"
+            return Check("tailscale-version", FAIL, says, host.install(name))
         found[name] = lines[0] if lines else "?"
     numbers = [int(part) if part.isdigit() else 0 for part in found["tailscaled"].split("-")[0].split(".")[:2]]
     if tuple(numbers) < OLDEST_TAILSCALE:
@@ -489,6 +575,16 @@ def _firewall(host: Host) -> Check:
     if found:
         return Check("firewall", OK, " and ".join(found))
     return Check("firewall", WARN, "neither nft nor iptables is installed: --isolated needs one", host.install("nft"))
+
+
+def _iproute(host: Host) -> Check:
+    """Without it the anchor cannot block the tailnet's addresses (shell/anchor.sh)."""
+    import shutil
+
+    if path := shutil.which("ip", path=os.environ.get("PATH", os.defpath) + SBIN):
+        return Check("iproute", OK, path)
+    says = "ip is not installed: packets for a peer may leave by the host's network while tailscaled restarts"
+    return Check("iproute", WARN, says, host.install("ip"))
 
 
 def _underlay() -> Check:
@@ -540,11 +636,26 @@ def _resolvers() -> Check:
 def network(server: str = "") -> Iterator[Check]:
     """Whether the control server answers, what time it has, and whether UDP leaves."""
     server = server or DEFAULT_SERVER
+    if not is_url(server):
+        yield Check("control", FAIL, f"'{server}' is not a URL", "--login-server https://headscale.example.com")
+        return
     found, date = control(server)
     yield found
     if date:
         yield _clock(date)
     yield _udp(server)
+
+
+def is_url(text: str) -> bool:
+    """Whether a control server could have that address."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(text)
+        whole = bool(parts.hostname) and parts.port != 0  # either raises where it is none
+    except ValueError:
+        return False
+    return whole and text.startswith(("http://", "https://")) and text.isprintable() and " " not in text
 
 
 def control(server: str, seconds: float = 5.0) -> tuple[Check, str]:
@@ -580,7 +691,7 @@ def _unreachable(server: str, error: Exception, fix: str) -> Check:
     if isinstance(reason, ssl.SSLCertVerificationError) and "not yet valid" in str(reason):
         says = "the clock of this machine is wrong (certificate is not yet valid)"
         return Check("clock", FAIL, says, "sudo timedatectl set-ntp true")
-    if isinstance(reason, socket.gaierror):
+    if isinstance(reason, socket.gaierror) or isinstance(error, UnicodeError):  # a label over 63 characters
         host = urllib.parse.urlsplit(server).hostname
         return Check("control", FAIL, f"{server} cannot be reached: the name {host} does not resolve", fix)
     if isinstance(error, TimeoutError):
@@ -594,7 +705,7 @@ def _clock(date: str) -> Check:
 
     try:
         off = time.time() - email.utils.parsedate_to_datetime(date).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return Check("clock", WARN, "the control server tells no time")
     says = f"the clock is {abs(off):.0f} s {'ahead' if off > 0 else 'behind'}"
     state = FAIL if abs(off) > CLOCK_FAIL else WARN if abs(off) > CLOCK_WARN else OK
@@ -620,6 +731,8 @@ def _udp(server: str) -> Check:
                 with contextlib.suppress(TimeoutError, ConnectionRefusedError):
                     if sock.recv(1500)[8:20] == request[8:20]:
                         return Check("udp", OK, f"UDP leaves ({host}:{port} answers)")
+    except UnicodeError:  # a label over 63 characters
+        return Check("udp", WARN, f"UDP not tested: {host} is no host name")
     except OSError as error:
         return Check("udp", WARN, f"UDP not tested: {host}: {error.strerror}")
     says = f"no UDP answer from {host}:{port}: peers may be reachable by relays only, slower"
@@ -645,15 +758,24 @@ def stun_server(server: str) -> tuple[str, int]:
 # --- through a session ------------------------------------------------------------------------------------------------
 
 
-def inside(name: str) -> Iterator[Check]:
-    """Through the running session: its own name, a peer, the tunnel's MTU."""
+def inside(found: Session) -> Iterator[Check]:
+    """Through the running session: how it is, its own name, a peer, the tunnel's MTU."""
     import shutil
 
-    from tsenv import bringup, daemon, session, tools
+    from tsenv import bringup, daemon, tools
 
-    found = session.usable(name)
-    join = ["/bin/sh", os.path.join(found.dir, "join")]
-    status = daemon.LocalAPI(found.dir).status()
+    name = found.name
+    try:
+        status = daemon.LocalAPI(found.dir).status()
+    except (OSError, ValueError, TsenvError) as error:
+        says = f"tailscaled of '{name}' does not answer: {found.degraded or _words(error)}"
+        yield Check("session", FAIL, says, f"tsenv -n {name} logs --tailscaled")
+        return
+    if found.degraded:
+        yield Check("session", WARN, f"'{name}' is degraded: {found.degraded}", f"tsenv -n {name} logs")
+    else:
+        yield Check("session", OK, f"'{name}' is up")
+    join = ["/bin/sh", found.file("join")]
     probe = [*join, *bringup.prober()]
     if status.magic_dns and found.options.accept_dns and status.dns_name:
         good = _runs([*probe, "lookup", status.dns_name, "3"])
@@ -667,7 +789,11 @@ def inside(name: str) -> Iterator[Check]:
     if not peers:
         yield Check("session-ping", WARN, f"no peer is online in '{name}': nothing to ping")
         return
-    quickest = _first_to_succeed([[*probe, "ping", p.addresses[0], tools.find("tailscale"), "4"] for p in peers])
+    try:
+        tailscale = tools.find("tailscale")
+    except TsenvError:  # its own check says so
+        return
+    quickest = _first_to_succeed([[*probe, "ping", p.addresses[0], tailscale, "4"] for p in peers])
     peer = peers[quickest] if quickest is not None else None
     if peer is None:
         says = f"no peer answers a ping ({', '.join(p.name for p in peers)})"

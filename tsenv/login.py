@@ -132,8 +132,11 @@ def one_word(text: str, what: str, source: str) -> str:
     return words[0]
 
 
-def refuse_secrets(extra: Sequence[str]) -> None:
-    """What follows -- is seen by everybody (ps): no secret may stand there."""
-    for word in extra:
-        if re.match(r"--?(auth-?key|client-secret|id-token)=(?!file:)", word) or re.fullmatch(r"--?auth-?key", word):
-            raise TsenvError("a key after -- would show in ps", "--auth-key-file PATH, before the --", USAGE)
+def refuse_secrets(flags: Sequence[str], where: str = "after --") -> None:
+    """What `tailscale up` gets as it is, is seen by everybody (ps): no secret may stand there, but its file may."""
+    for word, following in zip(flags, (*flags[1:], ""), strict=False):
+        hit = re.fullmatch(r"--?(auth-?key|client-secret|id-token)(?:=(.*))?", word, re.DOTALL)
+        if hit and not (following if hit[2] is None else hit[2]).startswith("file:"):
+            option = hit[1].replace("authkey", "auth-key")
+            hint = f"tsenv's own --{option}-file PATH, or --{option}=file:PATH"
+            raise TsenvError(f"a {'key' if option == 'auth-key' else 'secret'} {where} would show in ps", hint, USAGE)

@@ -113,6 +113,23 @@ def test_it_ends_with_the_program(lab: Lab) -> None:
     wait_until("the node to leave", lambda: address not in [a for n in lab.control.nodes() for a in n.addresses])
 
 
+def test_a_block_whose_session_is_gone_ends_in_silence(lab: Lab) -> None:
+    text = """
+import os, tsenv
+with tsenv.up(login_server=os.environ["URL"], auth_key=os.environ["KEY"]) as session:
+    session.down()
+print("silent")
+try:
+    with tsenv.up(login_server=os.environ["URL"], auth_key=os.environ["OTHER"]) as session:
+        session.down()
+        1 / 0
+except ZeroDivisionError:
+    print("its own")
+"""
+    done = program(lab, text, OTHER=lab.control.auth_key())
+    assert (done.returncode, done.stdout) == (0, "silent\nits own\n"), done
+
+
 def test_secrets_and_errors(lab: Lab) -> None:
     text = """
 import os, tsenv

@@ -11,10 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from lab_state import wait_until
 
-from tsenv import bringup
-from tsenv.bringup import Wanted
-from tsenv.session import Options
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -173,25 +169,3 @@ def test_refused(exchange: Exchange, go_up: Any, case: str) -> None:
     lines = [line for line in done.stderr.splitlines() if not line.endswith(" s)")]
     assert lines[0].startswith(f"tsenv: {says}"), done
     assert hint in lines[1]
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        ("invalid key: unable to validate API key", "the auth key is not valid"),
-        ("backend error: authkey expired", "the auth key has expired"),
-        ("backend error: authkey already used", "the auth key was used already"),
-        ("requested tags [tag:x] are invalid or not permitted", "the tags are not permitted"),
-        ("this node is locked out by tailnet lock", "the tailnet is locked"),
-        ("x509: certificate is not yet valid", "the clock of this machine is wrong"),
-        ("federated identity authkeys require --id-token", "no identity token is to be had here"),
-        ("something new", "login failed: something new"),
-    ],
-)
-def test_words_of_servers(words: str, says: str) -> None:
-    assert bringup.refusal(words).message.startswith(says)
-
-
-def test_device_approval_is_named() -> None:
-    wanted = Wanted(options=Options(), timeout=5)
-    assert bringup.login_error("NeedsMachineAuth", "", "", wanted).message == "this machine was not approved within 5 s"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import re
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,6 +43,9 @@ def test_an_error_is_two_lines() -> None:
     assert TsenvError("no").code == FAILED
 
 
+NO_PIDS = ("me", "", "0", "1.5", "4194305", "9" * 30)  # the kernel's PIDs are 2**22 at most (PID_MAX_LIMIT)
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -50,7 +56,8 @@ def test_an_error_is_two_lines() -> None:
         (["up", "--auth-keyfile", "x"], "unknown option or argument --auth-keyfile; did you mean --auth-key-file?"),
         (["up", "--logn-server=x"], "unknown option or argument --logn-server=x; did you mean --login-server?"),
         (["down", "a", "b"], "unknown option or argument b"),
-        (["up", "--with-pid", "me"], "argument --with-pid: invalid int value: 'me'"),
+        *((["up", "--with-pid", pid], f"argument --with-pid: '{pid}' is no process that runs") for pid in NO_PIDS),
+        (["up", "--underlay", "pastta"], "argument --underlay: invalid choice: 'pastta' (choose from "),
         (["--frob"], "unknown option or argument --frob"),
         (["-n"], "argument -n/--name: expected one argument"),
     ],
@@ -63,6 +70,30 @@ def test_what_is_not_known(run: Callable[..., tuple[int, str, str]], words: list
     assert first.startswith(f"tsenv: {says}")
     assert second.startswith("  hint: tsenv ")
     assert second.endswith("--help")
+
+
+@pytest.mark.parametrize(
+    ("words", "end"),
+    [
+        (["up", "--underlay", "pastta"], "; did you mean pasta?"),
+        (["up", "--underlay", "ups"], ")"),  # near a verb, and near no underlay
+        (["up", "--underlay", "VERB"], ")"),
+    ],
+)
+def test_a_choice_is_guessed_among_its_own(run: Callable[..., tuple[int, str, str]], words: list[str], end: str) -> None:
+    first = run(*words)[2].splitlines()[0]
+    assert f"invalid choice: '{words[-1]}' (choose from " in first
+    assert first.endswith(end)
+
+
+def test_a_thread_is_no_process(run: Callable[..., tuple[int, str, str]]) -> None:
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    said = run("up", "--with-pid", str(thread.native_id))[2]
+    stop.set()
+    thread.join()
+    assert f"'{thread.native_id}' is no process that runs" in said
 
 
 def test_options_are_not_guessed_from_their_beginning(run: Callable[..., tuple[int, str, str]]) -> None:
@@ -84,6 +115,17 @@ def test_every_verb_has_help(run: Callable[..., tuple[int, str, str]], verb: str
     status, out, err = run(verb, "--help")
     assert (status, err) == (0, "")
     assert re.match(rf"usage: tsenv (\[-n NAME\] )?{verb}\b", out)
+
+
+@pytest.mark.parametrize("verb", ["", *cli.VERBS])
+def test_help_fits_a_screen(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.get_terminal_size", lambda _: os.terminal_size((80, 40)))
+    parser = cli.parser()
+    if verb:
+        parser = next(a.choices[verb] for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    lines = parser.format_help().splitlines()
+    assert len(lines) <= 40
+    assert [line for line in lines if len(line) > 80] == []
 
 
 def test_version(run: Callable[..., tuple[int, str, str]]) -> None:

@@ -49,7 +49,7 @@ def test_the_generated_pages_are_the_parsers() -> None:
 def test_the_site_builds_strictly(tmp_path: Path) -> None:
     mkdocs = Path(sys.executable).with_name("mkdocs")
     if not mkdocs.exists():
-        pytest.skip("no mkdocs")
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no mkdocs: tests/lab/setup")
     env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(
         [mkdocs, "build", "--strict", "--site-dir", tmp_path],
@@ -63,12 +63,19 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
     pages = {str(page.relative_to(tmp_path).parent) for page in tmp_path.rglob("index.html")}
     assert {".", "tutorial", "reference/commands", "how-to/github", "troubleshooting", "comparison"} <= pages
     # The recipes are in the pages, as they are tested.
-    assert "tsenv/tsenv@v0" in (tmp_path / "how-to/github/index.html").read_text()
+    included = {
+        "github": ("id: tailnet", "TS_AUDIENCE", "matrix.part", "tsenv down --force"),
+        "gitlab": ("TS_LOGIN_SERVER", "TS_ID_TOKEN"),
+        "other-ci": ("post {", "pre-exit", "BASH_ENV"),
+    }
+    for page, words in included.items():
+        text = re.sub(r"<[^>]*>", "", (tmp_path / f"how-to/{page}/index.html").read_text())
+        assert [word for word in words if word not in text] == [], page
 
 
 def test_the_man_page_is_good_roff() -> None:
     if not shutil.which("groff"):
-        pytest.skip("no groff")
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no groff: tests/lab/setup")
     done = subprocess.run(
         ["groff", "-man", "-ww", "-Tutf8", DOCS / "man/tsenv.1"], capture_output=True, text=True, check=True
     )
@@ -134,6 +141,25 @@ def test_every_file_of_a_session_is_documented() -> None:
     ):
         assert f"`{name}`" in page
         assert name in SOURCES
+
+
+def test_figures_are_those_of_the_benchmarks() -> None:
+    """Whoever measures anew (`make bench`) finds here which pages quote it."""
+    measured = (CHECKOUT / "benchmarks/README.md").read_text()
+    explanation, comparison = ((DOCS / f"{name}.md").read_text() for name in ("explanation", "comparison"))
+    date = re.search(r"^Measured on ([\d-]+) ", measured, re.MULTILINE)
+    assert date
+    for page in (explanation, comparison):
+        assert date[1] in page
+    for way in ("tailscaled as root", "tsenv (host underlay)", "tsenv --underlay pasta", "userspace mode"):
+        row = re.search(rf"^\| {re.escape(way)}.*? \| ([\d.]+) \(.*? \| ([\d.]+) \(", measured, re.MULTILINE)
+        assert row, way
+        assert f"| {row[1]} | {row[2]} |" in explanation, way
+        if way in ("tailscaled as root", "userspace mode"):
+            assert row[1] in comparison and row[2] in comparison, way
+    join = re.search(r"^\| `join` \| ([\d.]+) ", measured, re.MULTILINE)
+    assert join
+    assert f"{join[1]} ms" in explanation
 
 
 def test_the_comparison_is_dated() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -31,14 +32,19 @@ def data() -> list[str]:
 
 
 def test_wheel(tmp_path: Path) -> None:
+    """As an index and distributions have it: the wheel is made from the sdist, so both hold all."""
     source = copy_of_checkout(tmp_path / "source")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, source]
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path, source]
     subprocess.run(build, check=True, capture_output=True, timeout=60)
+    assert len(list(tmp_path.glob("*.tar.gz"))) == 1
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {f"tsenv/{name}" for name in data()} <= set(names)
-    for shared in ("bash-completion/completions/tsenv", "zsh/site-functions/_tsenv", "man/man1/tsenv.1"):
-        assert any(name.endswith(f".data/data/share/{shared}") for name in names), shared
+    pyproject = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    shared = pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
+    assert "docs/man/tsenv.1" in shared
+    for place in shared.values():
+        assert any(name.endswith(f".data/data/{place}") for name in names), place
     assert "tsenv/py.typed" in names
 
 

@@ -9,6 +9,7 @@ from tsenv import doctor, paths, session
 from tsenv.cli import session_name
 from tsenv.doctor import FAIL, OK, WARN, Check
 from tsenv.errors import TsenvError
+from tsenv.session import Session
 
 HELP = "can tsenv work here? what is missing, and how to mend it"
 EPILOG = """\
@@ -53,23 +54,34 @@ def main(args: argparse.Namespace) -> int:
 def checks(args: argparse.Namespace) -> Iterator[Check]:
     """All tiers; those that stand on a closed gate still say what they see."""
     name = session_name(args)
+    now, record, damaged = _session(name)
+    server = _server(args, record)
     yield from doctor.cheap()
     if doctor.user().state == FAIL:  # as root nothing below means anything
         return
     yield from doctor.local()
     if not args.offline:
-        yield from doctor.network(_server(args, name))
-    if session.state(name) in ("up", "degraded"):
-        yield from doctor.inside(name)
+        yield from doctor.network(server)
+    if damaged is not None:
+        yield damaged
+    elif record is not None and now in ("up", "degraded"):
+        yield from doctor.inside(record)
 
 
-def _server(args: argparse.Namespace, name: str) -> str:
+def _session(name: str) -> tuple[str, Session | None, Check | None]:
+    """What `name` is and its record, as session.look has it, or why that cannot be known."""
+    try:
+        return (*session.look(name), None)
+    except TsenvError as error:
+        return "", None, Check("session", FAIL, error.message, error.hint)
+
+
+def _server(args: argparse.Namespace, record: Session | None) -> str:
     """What --login-server says, else the session, else the nearest .tsenv.toml."""
     if args.login_server:
-        if not args.login_server.startswith(("http://", "https://")):
+        if not doctor.is_url(args.login_server):
             raise TsenvError(f"'{args.login_server}' is not a URL", "--login-server https://headscale.example.com", 2)
         return str(args.login_server)
-    record = session.load(name)
     if record is not None:
         return record.options.login_server
     path = paths.config_file()

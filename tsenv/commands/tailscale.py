@@ -8,13 +8,17 @@ from tsenv.execute import become
 from tsenv.tools import find
 
 HELP = "the tailscale command on this session's daemon"
+EPILOG = "examples:\n  tsenv tailscale ping my-server\n  tsenv -n work tailscale status --active"
 
 
 def add(verbs: Any) -> None:
     """Register the verb; everything after it is tailscale's."""
     usage = "tsenv [-n NAME] tailscale ARGS…"
-    parser = verbs.add_parser("tailscale", help=HELP, description=HELP, usage=usage, add_help=False, prefix_chars="\0")
-    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="ARGS")
+    parser = verbs.add_parser(
+        "tailscale", help=HELP, description=HELP, usage=usage, epilog=EPILOG, add_help=False, prefix_chars="\0"
+    )
+    words = "a command of tailscale with its options: ping, status, lock …"
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="ARGS", help=words)
 
 
 def main(args: argparse.Namespace) -> int:

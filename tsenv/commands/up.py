@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from tsenv import login, paths
-from tsenv.bringup import Wanted, bring_up
+from tsenv.bringup import Progress, Wanted, bring_up
 from tsenv.cli import session_argument
+from tsenv.doctor import is_url
 from tsenv.errors import USAGE, TsenvError
 from tsenv.namespace import port_spec
 from tsenv.progress import Plain, shown
@@ -21,8 +23,7 @@ from tsenv.session import Options, Session
 
 HELP = "bring a session up"
 EPILOG = """\
-without a key (TS_AUTHKEY counts, too) the login is by URL, and the node stays
-examples:
+examples; without a key (TS_AUTHKEY counts, too) the login is by URL:
   tsenv up --auth-key-file ~/.ts.key --wait-for my-server:22
   tsenv up ci -- --advertise-connector    what follows -- goes to `tailscale up`
 """
@@ -36,11 +37,11 @@ def add(verbs: Any) -> None:
         usage="tsenv [-n NAME] up [OPTIONS] [NAME] [-- FLAGS]",
     )  # fmt: skip
     session_argument(parser)
-    add_options(parser)
-    parser.add_argument("--github", action="store_true", help="in a step of GitHub Actions: for the whole job")
+    time_group = add_options(parser)
+    time_group.add_argument("--github", action="store_true", help="in a step of GitHub Actions: for the whole job")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """The options that `up` and `run` share. No default but None: what is not said may stand in .tsenv.toml."""
     login = parser.add_argument_group("login")
     login.add_argument("--login-server", metavar="URL", help="control server, for headscale")
@@ -55,7 +56,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     both = argparse.BooleanOptionalAction
     life = login.add_mutually_exclusive_group()
     life.add_argument("--ephemeral", action="store_const", const=True, help="log out at the end (default with a key)")
-    life.add_argument("--persistent", dest="ephemeral", action="store_const", const=False, help="keep the node")
+    stays = "keep the node (default without a key)"
+    life.add_argument("--persistent", dest="ephemeral", action="store_const", const=False, help=stays)
     net = parser.add_argument_group("network")
     net.add_argument("--exit-node", metavar="PEER", help="peer by which all other traffic leaves")
     net.add_argument("--accept-routes", action=both, help="use subnets that peers advertise (default: no)")
@@ -70,7 +72,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     wait.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="give up after this (default: 60)")
     wait.add_argument("--wait-for", metavar="HOST[:PORT]", action="append", help="ready only when this peer answers")
     wait.add_argument("--ttl", type=_span, metavar="TIME", help="end the session after this, like 90m or 2h")
-    wait.add_argument("--with-pid", type=int, metavar="PID", help="end the session when this process ends")
+    wait.add_argument("--with-pid", type=_pid, metavar="PID", help="end the session when this process ends")
+    return wait
 
 
 def main(args: argparse.Namespace) -> int:
@@ -81,6 +84,8 @@ def main(args: argparse.Namespace) -> int:
     wanted = wanted_from(args, name)
     with shown() as progress, terminated():
         session, made = bring_up(name, wanted, progress)
+        if not made:
+            keep_its_end(session, args, progress)
     print(summary(session, made=made))
     return 0
 
@@ -89,12 +94,15 @@ def _for_github(args: argparse.Namespace, name: str) -> int:
     """The same for a job of GitHub Actions: it ends with the job, and the job's later steps know of it."""
     from tsenv import ci
 
-    args.with_pid = args.with_pid or ci.runner_pid()
     with ci.group(f"tsenv up {name}"):
         wanted = wanted_from(args, name)
+        wanted = replace(wanted, with_pid=wanted.with_pid or ci.runner_pid())
         ci.mask([wanted.key, wanted.key.partition("?")[0]])
+        progress = Plain(sys.stdout)  # where the group is
         with terminated():
-            session, made = bring_up(name, wanted, Plain(sys.stdout))  # where the group is
+            session, made = bring_up(name, wanted, progress)
+        if not made:
+            keep_its_end(session, args, progress)
         ci.export_to_github(name, os.environ)
     print(summary(session, made=made))
     return 0
@@ -109,6 +117,19 @@ def up_name(args: argparse.Namespace) -> str:
     return paths.session_name(args.session or args.name)
 
 
+def keep_its_end(session: Session, args: argparse.Namespace, progress: Progress) -> None:
+    """A session that was up already ends as it was told then: what was typed now is refused, or said not to count."""
+    if args.with_pid and args.with_pid != session.with_pid:
+        process = f"process {session.with_pid}" if session.with_pid else "no process"
+        raise TsenvError(
+            f"session '{session.name}' is up and ends with {process}, not with {args.with_pid}",
+            f"tsenv -n {session.name} down   and up again, or another name: tsenv -n OTHER up …",
+        )
+    if args.ttl is not None:
+        ends = time.strftime("at %Y-%m-%d %H:%M:%S", time.localtime(session.until)) if session.until else "at no time"
+        progress.note(f"up already: --ttl is not applied, it ends {ends}")
+
+
 def summary(session: Session, *, made: bool) -> str:
     """One line: what is up, where, under which name."""
     address = session.addresses[0] if session.addresses else "no address"
@@ -119,14 +140,15 @@ def summary(session: Session, *, made: bool) -> str:
 
 def wanted_from(args: argparse.Namespace, name: str) -> Wanted:
     """What the command line asks for, filled up from .tsenv.toml and defaults; every value checked."""
-    said = _configured(name) | {k: v for k, v in vars(args).items() if v is not None}
+    said = _configured(args, name) | {k: v for k, v in vars(args).items() if v is not None}
     keep_private()
     tags = said.get("advertise_tags") or ()
     tags = tuple(tags.split(",")) if isinstance(tags, str) else tuple(tags)
     ephemeral = said.get("ephemeral")
     credential = login.take(said, tags, ephemeral=ephemeral)
     extra = (*said.get("tailscale_up", ()), *args.extra)
-    login.refuse_secrets(extra)
+    login.refuse_secrets(args.extra)
+    login.refuse_secrets(said.get("tailscale_up", ()), "in tailscale_up")
     options = Options(
         login_server=_url(said.get("login_server", "")),
         hostname=label(said.get("hostname") or f"tsenv-{socket.gethostname().partition('.')[0]}-{name}"),
@@ -157,8 +179,12 @@ def wanted_from(args: argparse.Namespace, name: str) -> Wanted:
     )
 
 
-def _configured(name: str) -> dict[str, Any]:
-    """What an allowed .tsenv.toml says about this session. One not allowed stops us: it could send the key away."""
+def _configured(args: argparse.Namespace, name: str) -> dict[str, Any]:
+    """What an allowed .tsenv.toml says about this session. One not allowed stops us: it could send the key away.
+
+    Where the name was made up, by --github or `tsenv run`, the file's session is meant, whatever it is called there. A
+    job that does not allow the file, as most do not, goes on without.
+    """
     path = paths.config_file()
     if path is None:
         return {}
@@ -166,7 +192,12 @@ def _configured(name: str) -> dict[str, Any]:
 
     found = config.load(path)
     said = found.up_options()
-    if (found.name or "default") != name or not said:
+    named = getattr(args, "session", None) or args.name or os.environ.get("TSENV_SESSION")
+    made_up = (args.verb == "run" or getattr(args, "github", False)) and not named
+    if not said or not (made_up or (found.name or "default") == name):
+        return {}
+    if made_up and not found.trusted:
+        print(f"tsenv: {path} is not allowed, and not used; to use it: tsenv allow", file=sys.stderr)
         return {}
     if not found.trusted:
         raise TsenvError(f"{path} is not allowed (yet, or since it was changed)", "read it, then: tsenv allow")
@@ -174,7 +205,7 @@ def _configured(name: str) -> dict[str, Any]:
 
 
 def _url(text: str) -> str:
-    if text and not re.match(r"https?://[^/\s]+", text):
+    if text and not is_url(text):
         raise TsenvError(f"'{text}' is not a URL", "--login-server https://headscale.example.com", USAGE)
     return text
 
@@ -200,6 +231,15 @@ def _span(text: str) -> float:
     if not re.fullmatch(r"(\d+[smhd])*\d*", text) or not text:
         raise argparse.ArgumentTypeError(f"'{text}' is not a time like 90m or 2h")
     return float(sum(int(n) * units[u] for n, u in re.findall(r"(\d+)([smhd]?)", text)))
+
+
+def _pid(text: str) -> int:
+    """The number of a process that runs; its threads have numbers, too, which will not do."""
+    try:
+        os.close(os.pidfd_open(int(text)))
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(f"'{text}' is no process that runs") from None
+    return int(text)
 
 
 @contextmanager
