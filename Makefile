@@ -39,6 +39,6 @@ docs: setup
 	$(PYTHON) docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
 
-# The end-to-end tests with Debian 13's programs, in a root of its own.
+# All tests but those of CI runners with Debian 13's programs, in a root of its own.
 test-matrix: setup
 	tests/matrix/run
