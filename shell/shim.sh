@@ -29,7 +29,8 @@ if [ -z "$__tsenv_real" ]; then
     exit 127
 fi
 # Below /tmp, when the session is gone, somebody else may have put a folder in its place.
-if [ ! -e @SESSION@/ready ] || [ ! -r @SESSION@/join ] || [ ! -O @BASE@ ] || [ ! -O @SESSION@ ]; then
+if [ ! -e @SESSION@/ready ] || [ ! -r @SESSION@/join ] ||
+    [ -h @BASE@ ] || [ ! -O @BASE@ ] || [ ! -O @SESSION@ ]; then
     printf "tsenv: session '%s' is not up: %s was not run\n  hint: tsenv up %s, or tsenv deactivate\n" \
         @NAME@ "$__tsenv_name" @NAME@ >&2
     exit 125

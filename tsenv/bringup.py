@@ -53,6 +53,7 @@ class Wanted:
     wait_for: tuple[str, ...] = ()
     until: float | None = None
     with_pid: int | None = None
+    once: bool = False  # its name is made up: nobody will come back to it
 
     def login(self) -> tuple[str, ...]:
         """The flags of `tailscale up` that say how the node proves itself."""
@@ -208,6 +209,8 @@ def _make(name: str, wanted: Wanted, deadline: float, progress: Progress) -> Ses
         port=_free_port(),
         until=wanted.until,
         with_pid=wanted.with_pid,
+        boot=session.boot_id(),
+        once=wanted.once,
     )
     import plumbum.machines.local  # noqa: F401 - before the fork: once for both sides
 
@@ -215,10 +218,10 @@ def _make(name: str, wanted: Wanted, deadline: float, progress: Progress) -> Ses
         channel.until_running(deadline, progress)
         Login(folder, wanted, tools, deadline, progress).run()
         found = _await_names(folder, wanted, tools, deadline, progress)
+        if options.accept_routes:
+            for said in hostnet.overlaps([(peer.name, route) for peer in found.peers for route in peer.routes]):
+                progress.note(said)
         channel.commit(found, deadline)
-    if options.accept_routes:
-        for said in hostnet.overlaps([(peer.name, route) for peer in found.peers for route in peer.routes]):
-            progress.note(said)
     return session.usable(name)
 
 
@@ -498,7 +501,8 @@ def _await_names(folder: str, wanted: Wanted, tools: Tools, deadline: float, pro
     api = daemon.LocalAPI(folder)
     status = api.status()
     if any(LOCKED_OUT in text for text in status.health):
-        progress.note(locked_out(api.get("tka/status")))  # it can be signed only while it is up
+        with contextlib.suppress(OSError, ValueError, TsenvError):
+            progress.note(locked_out(api.get("tka/status")))  # it can be signed only while it is up
     join = ["/bin/sh", os.path.join(folder, "join")]
     while wanted.options.accept_dns and status.magic_dns and status.dns_name:
         # The prober asks again and again; it takes 15 ms to start, and mostly the first answer is yes.
@@ -509,10 +513,13 @@ def _await_names(folder: str, wanted: Wanted, tools: Tools, deadline: float, pro
         try:
             _probe([*join, *prober(), "lookup", status.dns_name], soon, trouble)
             break
-        except TsenvError:
-            if soon == deadline:
+        except TsenvError as error:
+            if soon == deadline or time.monotonic() < soon - 1:  # it failed by itself, not for lack of time
                 raise
-        status = api.status()  # a control server may have given the node another name
+            try:
+                status = api.status()  # a control server may have given the node another name
+            except OSError:
+                raise error from None
     for target in wanted.wait_for:
         progress.phase(f"waiting for {target}")
         host, port = split_target(target)

@@ -35,7 +35,7 @@ def overlaps(routes: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Sentences about those of the (peer, route) pairs that take addresses of the host's own links."""
     import ipaddress  # 5 ms that only --accept-routes needs
 
-    links = [ipaddress.ip_network(link) for link in on_links()]
+    links = [ipaddress.ip_network(link) for link in dict.fromkeys(on_links())]
     for peer, route in routes:
         try:
             network = ipaddress.ip_network(route)
@@ -49,12 +49,12 @@ def overlaps(routes: Iterable[tuple[str, str]]) -> Iterator[str]:
 def on_links() -> list[str]:
     """The networks on the links of this network namespace, as 192.0.2.0/24: of /proc/net/route and ipv6_route."""
     found = []
-    with contextlib.suppress(OSError), open("/proc/net/route", encoding="ascii") as file:
-        for _, destination, gateway, *_, mask, _, _, _ in (line.split() for line in file.readlines()[1:]):
-            if int(mask, 16) and not int(gateway, 16):
+    with contextlib.suppress(OSError), open("/proc/net/route", encoding="utf-8", errors="replace") as file:
+        for device, destination, gateway, *_, mask, _, _, _ in (line.split() for line in file.readlines()[1:]):
+            if int(mask, 16) and not int(gateway, 16) and device != "*":  # that one is refused
                 address = int(destination, 16).to_bytes(4, sys.byteorder)
                 found.append(f"{socket.inet_ntop(socket.AF_INET, address)}/{int(mask, 16).bit_count()}")
-    with contextlib.suppress(OSError), open("/proc/net/ipv6_route", encoding="ascii") as file:
+    with contextlib.suppress(OSError), open("/proc/net/ipv6_route", encoding="utf-8", errors="replace") as file:
         for destination, length, _, _, hop, *_, device in (line.split() for line in file):
             # Single addresses, fe80:: and ff00:: are of every link.
             local = int(length, 16) == 128 or destination[:2] in ("fe", "ff") or device == "lo"  # noqa: PLR2004

@@ -1,14 +1,9 @@
 """Logs that outlive their session, capped in size: $XDG_STATE_HOME/tsenv/NAME/PART.log and, before it, PART.log.1."""
 
 import os
-import re
 import time
 
 from tsenv import paths
-
-# Names that were made up, for one job of CI or one command: nobody comes back to them.
-MADE_UP = re.compile(r".+-[0-9a-f]{8}")
-KEEP_SECONDS = 7 * 86400
 
 PARTS = ("supervisor", "tailscaled", "pasta")
 MOST_BYTES = 2 << 20
@@ -80,20 +75,3 @@ def size(name: str, part: str) -> int:
 def path(name: str, part: str) -> str:
     """Where the log of `part` of session `name` is."""
     return os.path.join(paths.state_dir(name), f"{part}.log")
-
-
-def prune() -> None:
-    """Remove what made-up sessions left behind a week ago: a runner has thousands of them in a month."""
-    import shutil
-
-    for entry in os.scandir(paths.state_base()):
-        log = os.path.join(entry.path, "supervisor.log")
-        try:
-            # The node of a persistent session is never ours to remove.
-            kept = not MADE_UP.fullmatch(entry.name) or os.path.exists(os.path.join(entry.path, "tailscaled.state"))
-            young = time.time() - os.stat(log).st_mtime < KEEP_SECONDS
-            if kept or young or os.path.exists(paths.session_dir(entry.name)):
-                continue
-        except OSError:
-            continue
-        shutil.rmtree(entry.path, ignore_errors=True)

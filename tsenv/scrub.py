@@ -14,7 +14,6 @@ SECRETS = (
 # By these, CI runners know what a job started, and kill it at its end: a session ends by itself, with a logout.
 TRACKERS = ("RUNNER_TRACKING_ID", "JENKINS_NODE_COOKIE", "JENKINS_SERVER_COOKIE", "HUDSON_COOKIE", "BUILD_ID")
 
-
 # What no command inside gets: an activation is outside's, and a hook in there must not put its shims back.
 NOT_INSIDE = (*SECRETS, "TSENV_BIN", "TSENV_DIR", "TSENV_OLD_SESSION", "TSENV_AUTO")
 

@@ -47,7 +47,7 @@ class Process:
         """A pidfd of it, or None when it has ended. The start time is checked *after* the open, so no race."""
         try:
             fd = os.pidfd_open(self.pid)
-        except OSError:
+        except (OSError, OverflowError):  # a damaged record may say anything
             return None
         if self.alive():
             return fd
@@ -130,9 +130,12 @@ def _shown(value: object) -> str:
 
 
 def boot_id() -> str:
-    """Another with each start of the machine; the clock, which may jump, has no part in it."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    """Another with each start of the machine, which the clock, that may jump, does not tell; empty where not known."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 @dataclass
@@ -155,7 +158,8 @@ class Session:
     with_pid: int | None = None
     degraded: str = ""
     restarts: dict[str, int] = field(default_factory=dict)
-    boot: str = field(default_factory=boot_id)
+    boot: str = ""
+    once: bool = False
     version: int = VERSION
 
     @property
@@ -243,8 +247,8 @@ def look(name: str) -> tuple[str, Session | None]:
     folder = paths.session_dir(name)
     if not os.path.isdir(folder):
         return "down", None
+    ready = os.path.exists(os.path.join(folder, READY))  # before the record, which is written first
     session = load(name)
-    ready = os.path.exists(os.path.join(folder, READY))
     if session is None:
         now = "starting" if is_locked(folder) else "half-made"
     elif not session.alive("supervisor") or not session.alive("anchor"):

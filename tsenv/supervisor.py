@@ -41,6 +41,9 @@ SWEEPS = 20  # over what runs inside at the end
 SETTLE_SECONDS = 1.0  # a network that changes does so in several steps
 END_SECONDS = 5.0
 PRUNE_SECONDS = 5.0  # after all else that `up` starts
+ONCE = "once"  # in the state directory of a session whose name was made up, for one job or one command
+KEEP_SECONDS = 7 * 86400
+PRUNE_MOST = 20  # at a time: the session waits meanwhile
 BACKOFF_FIRST, BACKOFF_MOST, BACKOFF_RESET = 0.1, 5.0, 60.0
 
 
@@ -215,6 +218,7 @@ class Supervisor:
         os.close(reader)
         os.unlink(self.session.file(namespace.INNER_MADE))
         if words[:1] != ["ready"]:
+            child.kill()  # it may wait for an inner process that never was
             why = " ".join(words[1:]) or self._tail("supervisor") or "no answer"
             raise TsenvError(f"the session's namespaces cannot be set up: {why}", "tsenv doctor")
         self.session.pids |= {"anchor": Process.of(child.pid), "inner": Process.of(int(words[1]))}
@@ -370,7 +374,10 @@ class Supervisor:
         session.replace(self.session.file(session.READY), f"{self.session.since:.0f}\n")
         self.log.event(f"up: {' '.join(self.session.addresses)} {self.session.dns_name}")
         self._tell(ready=True)
-        self.loop.after(PRUNE_SECONDS, logs.prune)
+        if self.session.once:
+            with contextlib.suppress(OSError):
+                session.replace(os.path.join(paths.state_dir(self.session.name), ONCE), "")
+        self.loop.after(PRUNE_SECONDS, prune)
 
     def _bind_to(self, pid: int) -> None:
         """End when process `pid`, which need not be a child, ends."""
@@ -382,6 +389,7 @@ class Supervisor:
 
         def ended() -> None:
             self.loop.unwatch(fd)
+            os.close(fd)
             if not self.ready:
                 self._tell(error=why, hint="--with-pid wants one that runs")
             if self.ready or self.daemon_state == "Running":
@@ -806,6 +814,26 @@ def remove(folder: str) -> None:
 
     shutil.rmtree(folder, onerror=open_up)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def prune() -> None:
+    """Remove what some sessions of one job or command left behind a week ago: a runner has thousands in a month.
+
+    Others' shims stay for as long as a shell may have them on PATH.
+    """
+    gone = 0
+    with contextlib.suppress(OSError), os.scandir(paths.state_base()) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                old = time.time() - os.stat(os.path.join(entry.path, "supervisor.log")).st_mtime > KEEP_SECONDS
+                left = old and os.path.exists(os.path.join(entry.path, ONCE))
+                # The node of a persistent session is never ours to remove.
+                node = os.path.join(entry.path, "tailscaled.state")
+                if left and not os.path.exists(node) and not os.path.exists(paths.session_dir(entry.name)):
+                    remove(entry.path)
+                    gone += 1
+            if gone == PRUNE_MOST:
+                return
 
 
 def is_host(name: str) -> bool:

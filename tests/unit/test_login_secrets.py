@@ -96,7 +96,13 @@ def test_a_job_of_github_takes_the_folders_file(ask: Callable[..., Wanted], name
 def test_one_command_takes_the_folders_file(ask: Callable[..., Wanted]) -> None:
     text = 'name = "work"\naccept_routes = true\n'
     assert ask(text, "run", "--", "true").options.accept_routes
-    assert not ask(text, "-n", "other", "run", "--", "true").options.accept_routes
+    assert ask(text, "-n", "other", "run", "--", "true").options.accept_routes  # -n only begins its name
+
+
+def test_what_is_made_for_one_job_or_command_is_known_by_it(ask: Callable[..., Wanted]) -> None:
+    """So that what it leaves behind need not stay for ever."""
+    assert [ask("", *words).once for words in (["run", "--", "true"], ["up", "--github"])] == [True, True]
+    assert [ask("", *words).once for words in (["up"], ["up", "--github", "x"])] == [False, False]
 
 
 @pytest.mark.parametrize("words", [["-n", "other", "up", "--github"], ["up", "--github", "other"]])

@@ -83,7 +83,8 @@ def _health(name: str, status: Status) -> list[str]:
     """What tailscaled says, and what it says only after eight minutes: that the control server went away."""
     found = list(status.health)
     if status.state == "Running" and not status.online:
-        tries = [line for line in Log.tail(name, "tailscaled", 100).splitlines() if "PollNetMap" in line]
+        said = Log.tail(name, "tailscaled", 100).rpartition("Program starting")[2]
+        tries = [line for line in said.splitlines() if "PollNetMap" in line]
         refused = "initial fetch failed 4" in "".join(tries[-1:])  # an HTTP status
         why = "does not know this node" if refused else "cannot be reached"
         new = f"; anew: tsenv -n {name} down, then up with a new key" if refused else ""

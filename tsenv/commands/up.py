@@ -1,6 +1,7 @@
 """tsenv up: bring a session up, and return when it can be used."""
 
 import argparse
+import errno
 import os
 import re
 import socket
@@ -176,7 +177,14 @@ def wanted_from(args: argparse.Namespace, name: str) -> Wanted:
         wait_for=tuple(said.get("wait_for", ())),
         until=time.time() + ttl if ttl else None,
         with_pid=args.with_pid,
+        once=_made_up(args),
     )
+
+
+def _made_up(args: argparse.Namespace) -> bool:
+    """Whether the session's name is of our making, for one command or one job."""
+    named = getattr(args, "session", None) or args.name or os.environ.get("TSENV_SESSION")
+    return args.verb == "run" or (getattr(args, "github", False) and not named)
 
 
 def _configured(args: argparse.Namespace, name: str) -> dict[str, Any]:
@@ -192,8 +200,7 @@ def _configured(args: argparse.Namespace, name: str) -> dict[str, Any]:
 
     found = config.load(path)
     said = found.up_options()
-    named = getattr(args, "session", None) or args.name or os.environ.get("TSENV_SESSION")
-    made_up = (args.verb == "run" or getattr(args, "github", False)) and not named
+    made_up = _made_up(args)
     if not said or not (made_up or (found.name or "default") == name):
         return {}
     if made_up and not found.trusted:
@@ -237,7 +244,9 @@ def _pid(text: str) -> int:
     """The number of a process that runs; its threads have numbers, too, which will not do."""
     try:
         os.close(os.pidfd_open(int(text)))
-    except (ValueError, OverflowError, OSError):
+    except (ValueError, OverflowError, OSError) as error:
+        if getattr(error, "errno", 0) == errno.ENOSYS:
+            return int(text)  # doctor has the words for such a kernel
         raise argparse.ArgumentTypeError(f"'{text}' is no process that runs") from None
     return int(text)
 
