@@ -10,7 +10,7 @@ set -eu
 exec 3<&0 </dev/null
 session=$1 state=$2 uid=$3 gid=$4 tailscale=$5
 shift 5
-PATH=$PATH:/usr/sbin:/sbin # of a user's PATH these need not be part
+PATH=$PATH:/usr/bin:/bin:/usr/sbin:/sbin # of a user's PATH these need not be part
 newline='
 '
 cd "$session"

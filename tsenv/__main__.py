@@ -68,6 +68,9 @@ def run() -> None:
         sys.stderr.flush()
     except BrokenPipeError:
         status = 141
+    except OSError as error:  # a full disk
+        os.write(2, f"tsenv: cannot write what was said: {error.strerror}\n".encode())
+        status = 125
     os._exit(status)
 
 

@@ -209,7 +209,7 @@ def up(
     words += [
         f"--{key}={value}"
         for key, values in (("publish", publish), ("host-port", host_port), ("wait-for", wait_for))
-        for value in values
+        for value in ([values] if isinstance(values, str) else values)
     ]
     words += _flags(
         accept_routes=accept_routes, accept_dns=accept_dns, allow_incoming=allow_incoming, isolated=isolated

@@ -253,7 +253,7 @@ class Channel:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         """After a failure the supervisor is left to take everything down, and we wait for it: nothing runs on.
 
         Should it have been the cause, it has said so, and what failed here was only a consequence.
@@ -265,6 +265,8 @@ class Channel:
                 while data := self._connection.recv(1 << 16):
                     told |= json.loads(data)
             with contextlib.suppress(OSError):
+                if isinstance(error, TsenvError):  # the next command tells it
+                    self._connection.send(json.dumps({"failed": error.message[:1000]}).encode())
                 self._connection.shutdown(socket.SHUT_WR)
                 self._connection.settimeout(LEAVE_SECONDS)
                 while self._connection.recv(1 << 16):

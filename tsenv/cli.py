@@ -16,6 +16,9 @@ VERBS = (
     "activate", "deactivate", "hook", "rehash", "allow", "deny", "completion", "env", "doctor",
 )  # fmt: skip
 
+# What other tools call it.
+OTHERS_WORDS = {"help": "--help", "start": "up", "stop": "down", "ls": "list", "ps": "status", "ssh": "exec ssh"}
+
 EPILOG = """\
 each verb has its own: tsenv VERB --help
 a first session:
@@ -84,10 +87,15 @@ def _with_guess(message: str, parser: argparse.ArgumentParser) -> str:
     """`message`, with the nearest known verb or option where a word was not known."""
     if hit := re.search(r"invalid choice: (['\"])(.*)\1 \(choose from (.*)\)", message):
         word, known = hit[2], re.findall(r"[\w-]+", hit[3])
-        message = f"no verb '{word}'" if message.startswith("argument VERB") else message
+        if message.startswith("argument VERB"):
+            message = f"no verb '{word}'"
+            if word in OTHERS_WORDS:
+                return f"{message}; did you mean {OTHERS_WORDS[word]}?"
     elif "unrecognized arguments: " in message:
         word = message.partition("unrecognized arguments: ")[2].split(" ")[0]
         known = [o for action in _all_actions(parser) for o in action.option_strings]
+        if re.match(r"-n|--name\b", word):
+            return "-n stands before the verb: tsenv -n NAME VERB"
         message = f"unknown option or argument {word}"
     else:
         return message

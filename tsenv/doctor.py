@@ -143,7 +143,8 @@ def cheap(host: Host | None = None) -> Iterator[Check]:
     yield _userns_allowed(host)
     yield _tun(host)
     yield from _programs(host)
-    yield _runtime()
+    yield _directory("runtime", paths.runtime_base(), "XDG_RUNTIME_DIR")
+    yield _directory("state", paths.state_base(), "XDG_STATE_HOME")
 
 
 def _linux() -> Check:
@@ -225,15 +226,14 @@ def _programs(host: Host) -> Iterator[Check]:
             yield Check(name, OK, path)
 
 
-def _runtime() -> Check:
-    base = paths.runtime_base()
+def _directory(what: str, base: str, variable: str) -> Check:
     try:
-        paths.private_dir(base)
+        paths.private_dir(base, variable)
     except TsenvError as error:
-        return Check("runtime", FAIL, error.message, error.hint)
+        return Check(what, FAIL, error.message, error.hint)
     if not os.access(base, os.W_OK):
-        return Check("runtime", FAIL, f"{base} is not writable", "set XDG_RUNTIME_DIR to a writable directory of yours")
-    return Check("runtime", OK, base)
+        return Check(what, FAIL, f"{base} is not writable", f"set {variable} to a writable directory of yours")
+    return Check(what, OK, base)
 
 
 def first_failure(checks: Iterable[Check]) -> Check | None:

@@ -46,6 +46,8 @@ def execute(given: "str | None", words: "list[str]") -> "NoReturn":
     words = words[1:] if words[:1] == ["--"] else words
     if not words:
         raise TsenvError("exec: no command", "tsenv exec ssh HOST", USAGE)
+    if words[0] in ("-n", "--name"):
+        raise TsenvError("exec: -n stands before the verb", "tsenv -n NAME exec CMD", USAGE)
     name = paths.session_name(given)
     folder = paths.session_dir(name)
     paths.check_private(os.path.dirname(folder))
@@ -102,9 +104,7 @@ def _execute_without_shell(name: str, program: str, words: "list[str]", cwd: str
 
     found = session.usable(name)
     environment = scrub.scrubbed() | {"TSENV_SESSION": name}
-    base = paths.state_base()
-    folders = environment.get("PATH", os.defpath).split(":")
-    environment["PATH"] = ":".join(f for f in folders if not (f.startswith(f"{base}/") and f.endswith("/bin")))
+    environment["PATH"] = paths.without_shims(environment.get("PATH", os.defpath))
     if os.stat("/proc/self/ns/net").st_ino == found.netns:
         become(program, words, environment)
     anchor = found.pids["anchor"].pid

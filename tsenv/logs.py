@@ -13,7 +13,7 @@ class Log:
     """Appends to one log; at MOST_BYTES the file becomes .1 and a new one begins."""
 
     def __init__(self, name: str, part: str) -> None:
-        paths.private_dir(paths.state_base())  # its entries are the sessions' names
+        paths.private_dir(paths.state_base(), "XDG_STATE_HOME")  # its entries are the sessions' names
         os.makedirs(paths.state_dir(name), mode=0o700, exist_ok=True)
         self._path = path(name, part)
         self._fd = self._open()

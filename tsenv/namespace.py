@@ -83,7 +83,7 @@ def anchor_argv(holder: int, session: str, state: str, tailscale: str, firewall:
     `firewall`: see `firewall_words`; empty unless --isolated.
     """
     return [
-        "nsenter", f"--target={holder}", "--user", "--net", "--preserve-credentials", "--",
+        find("nsenter"), f"--target={holder}", "--user", "--net", "--preserve-credentials", "--",
         "unshare", "--mount", "--propagation=slave", "--",  # the host's mounts come in, ours never go out
         "/bin/sh", paths.data_file("shell/anchor.sh"), session, state, str(os.getuid()), str(os.getgid()), tailscale,
         *firewall,
@@ -109,14 +109,14 @@ def uplink_argv(anchor: int) -> list[str]:
 
 def enter_argv(anchor: int) -> list[str]:
     """Into the session as fake root: for tailscaled only."""
-    return ["nsenter", f"--target={anchor}", "--user", "--net", "--mount", "--preserve-credentials", "--"]
+    return [find("nsenter"), f"--target={anchor}", "--user", "--net", "--mount", "--preserve-credentials", "--"]
 
 
 def join_argv(anchor: int, inner: int, workdir: str) -> list[str]:
     """Into the session as the user. `workdir` is an option of nsenter: without one the command would start in /."""
     return [
-        "nsenter", "-t", str(anchor), "-U", "-n", "-m", "--preserve-credentials", workdir, "--",
-        "nsenter", "-t", str(inner), "-U", "--preserve-credentials", "--",
+        find("nsenter"), "-t", str(anchor), "-U", "-n", "-m", "--preserve-credentials", workdir, "--",
+        find("nsenter"), "-t", str(inner), "-U", "--preserve-credentials", "--",
     ]  # fmt: skip
 
 
@@ -266,8 +266,8 @@ def _wrapper(folder: str) -> None:
     real, sock = (shlex.quote(os.path.join(folder, f)) for f in ("tailscale.real", daemon.SOCKET))
     lines = (
         "#!/bin/sh",
-        # Twice would be an error to tailscale: `tsenv tailscale` typed inside brings one along.
-        f'case ${{1-}} in --socket* | -socket*) ;; *) set -- --socket={sock} "$@" ;; esac',
+        # Twice would be an error to tailscale: `tsenv tailscale` typed inside brings one along; before --version, too.
+        f'case ${{1-}} in --socket* | -socket* | --version | -version) ;; *) set -- --socket={sock} "$@" ;; esac',
         f'exec {real} "$@"',
     )
     replace(os.path.join(folder, "tailscale"), "".join(f"{line}\n" for line in lines), 0o700)

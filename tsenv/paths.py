@@ -61,7 +61,13 @@ def state_dir(name: str) -> str:
     return os.path.join(state_base(), name)
 
 
-def check_private(path: str) -> None:
+def without_shims(path: str) -> str:
+    """A PATH without the folders of shims, by which an activated shell would lead us into a session."""
+    base = f"{state_base()}/"
+    return ":".join(folder for folder in path.split(":") if not (folder.startswith(base) and folder.endswith("/bin")))
+
+
+def check_private(path: str, variable: str = "XDG_RUNTIME_DIR") -> None:
     """TsenvError unless `path` is a directory of ours that nobody else can enter: no link, our own, 0700."""
     try:
         st = os.lstat(path)
@@ -69,7 +75,7 @@ def check_private(path: str) -> None:
         return
     except OSError as error:
         trouble = f"cannot use {path}: {error.strerror}"
-        raise TsenvError(trouble, "set XDG_RUNTIME_DIR to a directory of yours") from None
+        raise TsenvError(trouble, f"set {variable} to a directory of yours") from None
     if stat.S_ISLNK(st.st_mode):
         raise TsenvError(f"{path} is a symbolic link; refused", f"look who made it, then: rm {path}")
     if not stat.S_ISDIR(st.st_mode):
@@ -77,13 +83,13 @@ def check_private(path: str) -> None:
     if st.st_uid != os.getuid():
         raise TsenvError(
             f"{path} belongs to another user (uid {st.st_uid}); refused",
-            "set XDG_RUNTIME_DIR to a directory of yours",
+            f"set {variable} to a directory of yours",
         )
     if st.st_mode & 0o077:
         os.chmod(path, 0o700)
 
 
-def private_dir(path: str) -> str:
+def private_dir(path: str, variable: str = "XDG_RUNTIME_DIR") -> str:
     """`path`, made with mode 0700 where missing, after check_private."""
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
@@ -92,9 +98,9 @@ def private_dir(path: str) -> str:
         pass
     except OSError as error:
         raise TsenvError(
-            f"cannot make {path}: {error.strerror}", "set XDG_RUNTIME_DIR to a writable directory of yours"
+            f"cannot make {path}: {error.strerror}", f"set {variable} to a writable directory of yours"
         ) from None
-    check_private(path)
+    check_private(path, variable)
     return path
 
 

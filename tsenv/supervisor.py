@@ -352,8 +352,11 @@ class Supervisor:
         except OSError:
             data = b""
         if data:
-            if not self.stopping:
-                self._commit(json.loads(data)["commit"])
+            said = json.loads(data)
+            if "failed" in said:
+                self.stop(f"it could not go up: {daemon.clean(said['failed'])}")
+            elif not self.stopping:
+                self._commit(said["commit"])
             return
         if self.ready:
             self._hang_up()

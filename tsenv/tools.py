@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tsenv import paths
 from tsenv.errors import TsenvError
 
 # Daemons lie where an ordinary user's PATH does not look.
@@ -46,7 +47,7 @@ class Tools:
 
 def find(name: str) -> str:
     """Absolute path of the program `name`."""
-    path = os.environ.get("PATH", os.defpath) + ":" + _MORE
+    path = paths.without_shims(os.environ.get("PATH", os.defpath)) + ":" + _MORE
     found = shutil.which(name, path=path)
     if found:
         return os.path.abspath(found)

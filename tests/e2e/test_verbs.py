@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
 
-    from conftest import NewSession, Terminal
+    from conftest import NewSession, Terminal, Up
     from lab import Lab
-    from lab_box import Machine
+    from lab_box import Completed, Machine
+    from lab_control import Control
 
     Background = list[subprocess.Popen[bytes]]
 
@@ -460,6 +461,54 @@ def test_down(lab: Lab, new_session: NewSession) -> None:
     done = session.tsenv("down")
     assert done.returncode == 125
     assert done.stderr == f"tsenv: no session '{session.name}' is up\n  hint: tsenv list\n"
+
+
+def test_two_at_once_end_it_once(new_session: NewSession) -> None:
+    session = new_session()
+    children = [session.machine.popen(["tsenv", "-n", session.name, "down"]) for _ in range(2)]
+    said = [child.communicate(timeout=40) for child in children]
+    assert sorted(child.returncode for child in children) == [0, 125], said
+    assert b"".join(out for out, _ in said) == f"{session.name}: down\n".encode()
+    assert f"no session '{session.name}' is up".encode() in b"".join(err for _, err in said)
+
+
+def test_down_says_when_the_node_stays(new_session: NewSession, own_control: Control) -> None:
+    session = new_session(control=own_control)
+    own_control.pause()  # it answers no logout
+    try:
+        done = session.tsenv("down", timeout=40)
+    finally:
+        own_control.resume()
+    assert (done.returncode, done.stdout) == (0, f"{session.name}: down\n")
+    assert f"tsenv: {session.name}: could not log out" in done.stderr
+
+
+def test_up_in_a_shell_that_a_session_which_ended_has_activated(new_session: NewSession) -> None:
+    """As its shims say: the programs that `up` starts are the real ones, not those shims."""
+    session = new_session()
+    told = json.loads(session.tsenv("env", "--json").stdout)
+    session.tsenv("down", check=True)
+
+    def typed(words: str) -> Completed:
+        env: dict[str, str | None] = {"BIN": told["TSENV_BIN"], "TS_AUTHKEY": session.control.auth_key()}
+        return session.machine.run(["sh", "-c", f"PATH=$BIN:$PATH; {words}"], env=env)
+
+    assert f"session '{session.name}' is not up" in typed("tailscale ip").stderr
+    done = typed(f"tsenv -n {session.name} up --login-server {session.control.url} --hostname {session.name}")
+    assert done.returncode == 0, done
+    assert session.exec("tailscale", "ip", "-4").stdout.startswith("100.64.")
+
+
+def test_the_next_command_knows_why_up_failed(up: Up, session_name: str, machine: Machine) -> None:
+    assert "the auth key is not valid" in up(key="hskey-auth-wrong", check=False).stderr
+    said = machine.run(["tsenv", "-n", session_name, "exec", "true"]).stderr
+    assert "it could not go up: the auth key is not valid" in said, said
+
+
+def test_the_version_of_tailscale(new_session: NewSession) -> None:
+    session = new_session()
+    versions = [session.tsenv("tailscale", "--version"), session.exec("tailscale", "--version")]
+    assert [done.stdout.splitlines()[0] for done in versions] == ["1.102.5", "1.102.5"], versions
 
 
 def test_down_is_refused_while_something_runs_inside(lab: Lab, new_session: NewSession) -> None:

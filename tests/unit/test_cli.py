@@ -51,6 +51,10 @@ NO_PIDS = ("me", "", "0", "1.5", "4194305", "9" * 30)  # the kernel's PIDs are 2
     [
         (["stauts"], "no verb 'stauts'; did you mean status?"),
         (["exce", "ls"], "no verb 'exce'; did you mean exec?"),
+        (["help"], "no verb 'help'; did you mean --help?"),
+        (["stop"], "no verb 'stop'; did you mean down?"),
+        (["up", "-n", "x"], "-n stands before the verb: tsenv -n NAME VERB"),
+        (["down", "--name=x"], "-n stands before the verb: tsenv -n NAME VERB"),
         (["xyzzy"], "no verb 'xyzzy'"),
         (["status", "--jsn"], "unknown option or argument --jsn; did you mean --json?"),
         (["up", "--auth-keyfile", "x"], "unknown option or argument --auth-keyfile; did you mean --auth-key-file?"),
@@ -70,6 +74,12 @@ def test_what_is_not_known(run: Callable[..., tuple[int, str, str]], words: list
     assert first.startswith(f"tsenv: {says}")
     assert second.startswith("  hint: tsenv ")
     assert second.endswith("--help")
+
+
+def test_exec_takes_no_name(run: Callable[..., tuple[int, str, str]]) -> None:
+    """Its words are the command's."""
+    said = "tsenv: exec: -n stands before the verb\n  hint: tsenv -n NAME exec CMD\n"
+    assert run("exec", "-n", "x", "true") == (USAGE, "", said)
 
 
 @pytest.mark.parametrize(

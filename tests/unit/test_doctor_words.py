@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tsenv import daemon, doctor, namespace
+from tsenv import daemon, doctor, namespace, paths
 from tsenv.commands import doctor as command
 from tsenv.doctor import Check, Host
 from tsenv.errors import TsenvError
@@ -361,10 +361,26 @@ def test_no_directory_to_work_in(monkeypatch: pytest.MonkeyPatch, base: Path) ->
     assert check.fix == f"look who made it, then: rm {base}"
 
 
+def place(which: str) -> Check:
+    """The check of that directory."""
+    if which == "runtime":
+        return doctor._directory(which, paths.runtime_base(), "XDG_RUNTIME_DIR")
+    return doctor._directory(which, paths.state_base(), "XDG_STATE_HOME")
+
+
+def test_a_state_directory_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert place("state").state == "ok"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    check = place("state")
+    assert (check.state, check.says) == ("fail", f"cannot use {tmp_path}/file/tsenv: Not a directory")
+    assert check.fix == "set XDG_STATE_HOME to a directory of yours"
+
+
 def test_a_runtime_directory_that_is_not_writable(monkeypatch: pytest.MonkeyPatch, base: Path) -> None:
-    assert doctor._runtime().state == "ok"
+    assert place("runtime").state == "ok"
     monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
-    check = doctor._runtime()
+    check = place("runtime")
     assert (check.state, check.says) == ("fail", f"{base} is not writable")
     assert "XDG_RUNTIME_DIR" in check.fix
 
@@ -652,7 +668,7 @@ def test_a_runtime_directory_that_is_a_link(made: Session, base: Path, capsys: p
     elsewhere = base.rename(base.with_name("elsewhere"))
     base.symlink_to(elsewhere)
     assert spoken(capsys).says == f"{base} is a symbolic link; refused"
-    assert doctor._runtime().says == f"{base} is a symbolic link; refused"
+    assert place("runtime").says == f"{base} is a symbolic link; refused"
 
 
 def test_foreign_runtime_directories_do_not_end_doctor(
@@ -663,7 +679,7 @@ def test_foreign_runtime_directories_do_not_end_doctor(
     assert (now, record) == ("", None)
     assert damaged
     assert "belongs to another user" in damaged.says
-    assert "belongs to another user" in doctor._runtime().says
+    assert "belongs to another user" in place("runtime").says
 
 
 # --- docs/json.md ---------------------------------------------------------------------------------------------------------
@@ -680,7 +696,7 @@ def table(heading: str) -> set[str]:
 def test_the_checks_are_documented() -> None:
     source = Path(doctor.__file__).read_text()
     programs = {check.id for check in doctor._programs(Host())}
-    ids = set(re.findall(r'\bCheck\(\s*"([^"]+)"', source)) | programs
+    ids = set(re.findall(r'\b(?:Check|_directory)\(\s*"([^"]+)"', source)) | programs
     assert table("### Checks") == ids
     assert table("## `tsenv doctor --json`") == {"ok", "checks"}
     assert table("### A check") == set(Check.__dataclass_fields__)

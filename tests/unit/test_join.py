@@ -15,6 +15,7 @@ import pytest
 from tsenv import namespace
 from tsenv.scrub import SECRETS
 from tsenv.session import Process, Session
+from tsenv.tools import find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,8 +157,8 @@ def test_it_is_a_clean_script(anchor: Process, tmp_path: Path, wdns: bool) -> No
     session = Session("ci", pids={"anchor": anchor, "inner": Process(anchor.pid + 1, anchor.start)})
     text = namespace.join_script(session, wdns=wdns)
     last = text.splitlines()[-1]
-    assert last.startswith(f"exec nsenter -t {anchor.pid} -U -n -m --preserve-credentials ")
-    assert f"nsenter -t {anchor.pid + 1} -U --preserve-credentials --" in last
+    assert last.startswith(f"exec {find('nsenter')} -t {anchor.pid} -U -n -m --preserve-credentials ")
+    assert f"{find('nsenter')} -t {anchor.pid + 1} -U --preserve-credentials --" in last
     assert ('--wdns="$PWD"' in last) == wdns
     assert not [word for word in text.split() if word.startswith("@") and word.endswith("@")]
     if shutil.which("shellcheck"):

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from tsenv import namespace
 from tsenv.errors import USAGE, TsenvError
 from tsenv.namespace import BEFORE_TAILSCALE, DNS_FORWARD, RESOLV, RESOLVED_REAL, Reader, Resolvers, port_spec
+from tsenv.tools import find
+
+NSENTER = find("nsenter")
 
 # --- argv ------------------------------------------------------------------------------------------------------------------
 
@@ -48,7 +51,7 @@ def test_the_holder_is_where_apparmor_lets_pasta_start_it() -> None:
 
 def test_the_anchor_takes_mounts_in_and_gives_none_out() -> None:
     argv = namespace.anchor_argv(42, "/run/s", "/var/s", "/bin/tailscale", [])
-    assert argv[:2] == ["nsenter", "--target=42"]
+    assert argv[:2] == [NSENTER, "--target=42"]
     assert {"--user", "--net", "--preserve-credentials"} <= set(argv[: argv.index("--")])
     assert "--propagation=slave" in argv
     assert "--pid" not in " ".join(argv)  # pids and /proc stay the host's: `ps`, job control and shells work
@@ -57,14 +60,14 @@ def test_the_anchor_takes_mounts_in_and_gives_none_out() -> None:
 
 def test_joining_takes_two_steps() -> None:
     argv = namespace.join_argv(10, 11, "--wdns=/tmp")
-    second = argv.index("nsenter", 1)
-    assert argv[:second] == ["nsenter", "-t", "10", "-U", "-n", "-m", "--preserve-credentials", "--wdns=/tmp", "--"]
-    assert argv[second:] == ["nsenter", "-t", "11", "-U", "--preserve-credentials", "--"]
+    second = argv.index(NSENTER, 1)
+    assert argv[:second] == [NSENTER, "-t", "10", "-U", "-n", "-m", "--preserve-credentials", "--wdns=/tmp", "--"]
+    assert argv[second:] == [NSENTER, "-t", "11", "-U", "--preserve-credentials", "--"]
 
 
 def test_the_daemon_enters_without_the_inner_namespace() -> None:
     assert namespace.enter_argv(10) == [
-        "nsenter", "--target=10", "--user", "--net", "--mount", "--preserve-credentials", "--",
+        NSENTER, "--target=10", "--user", "--net", "--mount", "--preserve-credentials", "--",
     ]  # fmt: skip
 
 

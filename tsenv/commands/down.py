@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from tsenv import paths, session
+from tsenv import logs, paths, session
 from tsenv.bringup import LEAVE_SECONDS, clear, lock
 from tsenv.cli import session_argument, session_name
 from tsenv.daemon import clean
@@ -54,9 +54,12 @@ def end(name: str, *, force: bool, quiet: bool = False) -> None:
         now = _state(name, force=force)
         if now in ("up", "degraded") and not force:
             _refuse_when_busy(name)
+        told = logs.size(name, "supervisor")
         stopped = _stop(name)
         clear(name)
         remove(folder)
+    if "could not log out" in logs.Log.tail(name, "supervisor", 20, since=told):
+        print(f"tsenv: {name}: could not log out: the control server keeps the node until it drops it", file=sys.stderr)
     if not quiet:
         print(f"{name}: {'down' if stopped else f'was {now}, removed'}")
 
@@ -64,11 +67,18 @@ def end(name: str, *, force: bool, quiet: bool = False) -> None:
 def _state(name: str, *, force: bool) -> str:
     """session.state; with `force` also of one whose record cannot be read. It ends with its directory."""
     try:
-        return session.state(name)
+        now = session.state(name)
     except TsenvError:
         if not force:
             raise
         return "broken"
+    if now != "starting":
+        return now
+    # We hold the lock, and nobody else is at it. Another `down` may just have removed what we waited for.
+    if os.listdir(paths.session_dir(name)) == ["lock"]:
+        remove(paths.session_dir(name))
+        raise TsenvError(f"no session '{name}' is up", "tsenv list")
+    return "half-made"
 
 
 def _refuse_when_busy(name: str) -> None:

@@ -127,7 +127,7 @@ def _show(found: dict[str, Any]) -> None:
 
 
 def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
-    since = found["since"]
+    since, inside = found["since"], len(found["processes"])
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
     up_for = f"{began} ({_span(time.time() - since)})" if since else ""
     return [
@@ -141,7 +141,7 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("isolated", "yes: tailnet only" if found["isolated"] else ""),
         ("since", up_for),
         ("health", "; ".join(found["health"])),
-        ("inside", f"{len(found['processes'])} processes" if found["processes"] else ""),
+        ("inside", f"{inside} process{'es' if inside > 1 else ''}" if inside else ""),
     ]
 
 

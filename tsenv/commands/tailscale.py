@@ -25,4 +25,6 @@ def main(args: argparse.Namespace) -> int:
     """Become it."""
     found = session.usable(paths.session_name(args.name))
     argv = daemon.tailscale_argv(find("tailscale"), found.dir, *args.words)
+    if args.words == ["--version"]:
+        argv = [argv[0], "--version"]  # which tailscale takes after no other option
     become(argv[0], argv)
