@@ -585,9 +585,14 @@ class Supervisor:
 
     def _attach_pasta(self) -> None:
         """A new pasta works in the anchor's namespaces. It does not end with them by itself, so it gets a watcher."""
-        argv = [*self._pasta_argv(), *namespace.attach_argv(self.session.pids["anchor"].pid)]
-        self._spawn(self.pasta, argv, stdin=-3)
-        self._watch_pasta()
+        pasta = [*self._pasta_argv(), *namespace.attach_argv(self.session.pids["anchor"].pid)]
+        # A shell waits for the watcher to be there, then becomes pasta: should we be killed meanwhile, none is left.
+        argv = ["/bin/sh", "-c", 'read -r _ && exec "$@" </dev/null', "sh", *pasta]
+        reader, writer = os.pipe()
+        with open(reader, "rb"), open(writer, "wb", buffering=0) as go:
+            self._spawn(self.pasta, argv, stdin=reader)
+            self._watch_pasta()
+            go.write(b"\n")
         deadline = time.monotonic() + ATTACH_SECONDS  # a host that has no network gives none
         while not (self.pasta.ended or namespace.has_way_out(self.session) or time.monotonic() > deadline):
             self.loop.step(0.01)  # pasta in the foreground tells nobody when it is done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import time
@@ -61,6 +62,21 @@ def test_ten_times_in_a_row(new_session: NewSession) -> None:
     assert session.exec(*INTERNET).stdout == "internet\n"
     measured("tailscaled and pasta: SIGKILL, ten times in a row", "an open connection is silent, at most for",
              "the same node and address; open connections to peers go on", {"silence": max(silences)})  # fmt: skip
+
+
+def test_no_pasta_is_left_whenever_the_supervisor_dies(new_session: NewSession) -> None:
+    """Around the moment at which another pasta starts, which does not end by itself: the hour of soak found it."""
+    for turn in range(40):
+        session = new_session()
+        found = record(session)["pids"]
+        os.kill(found["pasta"]["pid"], signal.SIGKILL)
+        time.sleep(0.1 + turn * 0.0006)  # the first pause of the backoff is 0.1 s
+        os.kill(found["supervisor"]["pid"], signal.SIGKILL)
+        pasta = f"pasta .*--netns /proc/{found['anchor']['pid']}/ns/net"
+        gone = ["sh", "-c", f"! pgrep -f '[{pasta[0]}]{pasta[1:]}'"]
+        ask = functools.partial(session.machine.run, gone, user="root")
+        until(lambda ask=ask: ask().returncode == 0, "the last pasta to end", 2)
+        session.tsenv("down", "--force", check=True)
 
 
 @pytest.mark.parametrize("how", ["gone", "hanging"])
