@@ -163,7 +163,7 @@ def connection(session: Session) -> Iterator[Callable[[], float]]:
 def measured(fault: str, sees: str, back: str, seconds: dict[str, float]) -> None:
     """Add a row to the fault matrix (docs/reliability.md) when the run is asked to write one."""
     if path := os.environ.get("TSENV_FAULT_MATRIX"):
-        test = os.environ["PYTEST_CURRENT_TEST"].partition("::")[2].partition(" ")[0]
+        test = os.environ["PYTEST_CURRENT_TEST"].partition("::")[2].rpartition(" ")[0]
         row = {"fault": fault, "sees": sees, "back": back, "seconds": seconds, "test": test}
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

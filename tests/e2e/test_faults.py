@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import lab_control
 import pytest
 from faults import (
+    UID,
     back_after,
     connection,
     folder,
@@ -224,8 +225,6 @@ def take_away(session: Session, what: str) -> None:
         session.machine.run(["rm", "-rf", str(folder(session))])  # of etc/work not even its owner may list all
     elif what == "moved":
         session.machine.run(["mv", str(folder(session)), f"{folder(session)}.moved"], check=True)
-    elif what == "the directory above, moved":
-        session.machine.run(["mv", str(folder(session).parent), f"{folder(session).parent}.moved"], check=True)
     elif what == "supervisor, after a second pasta":  # which was attached: another kind of process
         kill(session, "supervisor")
     elif what == "supervisor and anchor":
@@ -288,6 +287,18 @@ def test_without_it_nothing_runs_on_and_the_next_command_says_so(
     fault = {"directory": "directory: removed", "moved": "directory: moved", "everything": "the machine goes down"}
     row = fault.get(what, f"{what}: SIGKILL")
     measured(row, f"“session … {ENDS[what]}”", "nothing runs on; `tsenv up` works anew", {"over": gone})
+
+
+def test_the_directory_above_is_moved(new_machine: Callable[..., Machine], new_session: NewSession) -> None:
+    machine = new_machine()  # there, all sessions go
+    session = new_session(on=machine, control=CONTROL)
+    pids = session.status()["pids"].values()
+    machine.run(["mv", f"/run/user/{UID}/tsenv", f"/run/user/{UID}/elsewhere"], check=True)
+    begin = time.monotonic()
+    until(lambda: not any(start_time(pid) for pid in pids), "its parts to end", 2)
+    over = time.monotonic() - begin
+    assert "its directory was removed" in session.exec("true").stderr
+    measured("the directory above: moved", "“session … its directory was removed”", "nothing runs on", {"over": over})
 
 
 def test_a_new_session_is_not_removed_by_the_one_whose_place_it_took(
