@@ -29,7 +29,7 @@ from faults import (
     until,
 )
 from lab_box import allocate_octet
-from lab_state import start_time
+from lab_state import start_time, wait_until
 from rig import Session
 
 if TYPE_CHECKING:
@@ -383,8 +383,7 @@ def test_a_daemon_that_does_not_answer_is_replaced(new_session: NewSession) -> N
     session = new_session(control=CONTROL)
     first = pid(session, "tailscaled")
     kill(session, "tailscaled")
-    until(lambda: _daemons(session) not in ([], [first]), "another")
-    (hung,) = _daemons(session)
+    hung = wait_until("another", lambda: next((found for found in _daemons(session) if found != first), None))
     os.kill(hung, signal.SIGSTOP)  # before it could answer
     begin = time.monotonic()
     until(lambda: pid(session, "tailscaled") not in (first, hung) and is_well(session), "a third", 30)
