@@ -36,6 +36,7 @@ START_SECONDS = 10.0  # for pasta, for the anchor and for tailscaled's socket, e
 LOGOUT_SECONDS = 10.0
 HURRIED_LOGOUT_SECONDS = 0.5
 ONLINE_SECONDS = 3.0
+YOUNG_SECONDS = 10.0  # since the daemon's start: it may not be logged in again
 ATTACH_SECONDS = 2.0
 SWEEPS = 20  # over what runs inside at the end
 SETTLE_SECONDS = 1.0  # a network that changes does so in several steps
@@ -657,7 +658,8 @@ class Supervisor:
 
     def _revive(self) -> None:
         """A daemon that is being started again must be there to log out, and one that has just logged in be done."""
-        if not self.ready and self.daemon_state == "Running":
+        young = time.monotonic() - self.tailscaled.began < YOUNG_SECONDS
+        if (self.ready and self.bus is not None and young) or (not self.ready and self.daemon_state == "Running"):
             self._await_online()
         if self.ready and self.bus is None:
             try:

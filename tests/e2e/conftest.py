@@ -76,8 +76,8 @@ def new_session(lab: Lab, up: Callable[..., Completed], session_name: str) -> Ne
 def own_control(lab: Lab) -> Iterator[Control]:
     """A headscale of the test's own, to be taken away."""
     del lab
-    octet = allocate_octet()  # any number of our own makes ports
-    server = Control("own", 8100 + octet, ADDRESS)
+    octet = allocate_octet()  # any number of our own makes a name and ports
+    server = Control(f"own-{octet}", 8300 + octet, ADDRESS)
     server.start()
     server.cli("users", "create", "lab")
     yield server
