@@ -64,7 +64,7 @@ PACKAGES = {
     "nft": "nftables",
     "ip": "iproute2",
 }
-SBIN = ":/usr/sbin:/sbin"  # what shell/anchor.sh adds to PATH
+SBIN = ":/usr/bin:/bin:/usr/sbin:/sbin"  # what shell/anchor.sh adds to PATH
 
 
 @dataclass(frozen=True)

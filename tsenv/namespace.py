@@ -25,6 +25,7 @@ RESOLVED_REAL = "/run/systemd/resolve/resolv.conf"  # the real resolvers behind 
 BEFORE_TAILSCALE = "/etc/resolv.pre-tailscale-backup.conf"
 QUAD_100 = "100.100.100.100"
 INNER_MADE = "inner.made"  # a fifo, by which anchor.sh hears of the inner namespace
+COVERED = "tailscale.real"  # by anchor.sh, with the tailscale binary: elsewhere it is empty
 
 
 def pasta_argv(publish: tuple[str, ...], host_port: tuple[str, ...], *, dns_forward: bool, pasta: str) -> list[str]:
@@ -114,9 +115,10 @@ def enter_argv(anchor: int) -> list[str]:
 
 def join_argv(anchor: int, inner: int, workdir: str) -> list[str]:
     """Into the session as the user. `workdir` is an option of nsenter: without one the command would start in /."""
+    nsenter = find("nsenter")
     return [
-        find("nsenter"), "-t", str(anchor), "-U", "-n", "-m", "--preserve-credentials", workdir, "--",
-        find("nsenter"), "-t", str(inner), "-U", "--preserve-credentials", "--",
+        nsenter, "-t", str(anchor), "-U", "-n", "-m", "--preserve-credentials", workdir, "--",
+        nsenter, "-t", str(inner), "-U", "--preserve-credentials", "--",
     ]  # fmt: skip
 
 
@@ -134,7 +136,7 @@ def join_script(session: Session, *, wdns: bool) -> str:
         "ANCHOR": str(anchor.pid),
         "STARTED": str(anchor.start),
         "INNER": str(inner.pid),
-        "COVERED": shlex.quote(session.file("tailscale.real")),
+        "COVERED": shlex.quote(session.file(COVERED)),
         "NOT_INSIDE": " ".join(NOT_INSIDE),
         "SHIMS": shlex.quote(paths.state_base()),
         "GONE": shlex.quote(f"session '{name}' has died: its supervisor or its anchor was killed"),
@@ -263,7 +265,7 @@ def prepare(folder: str, found: Resolvers) -> None:
 
 def _wrapper(folder: str) -> None:
     """What covers the tailscale binary inside: the same program, on the session's socket (shell/anchor.sh)."""
-    real, sock = (shlex.quote(os.path.join(folder, f)) for f in ("tailscale.real", daemon.SOCKET))
+    real, sock = (shlex.quote(os.path.join(folder, f)) for f in (COVERED, daemon.SOCKET))
     lines = (
         "#!/bin/sh",
         # Twice would be an error to tailscale: `tsenv tailscale` typed inside brings one along; before --version, too.

@@ -21,6 +21,7 @@ NS_GET_PARENT = 0xB702  # ioctl (linux/nsfs.h)
 VERSION = 1
 RECORD = "session.json"
 READY = "ready"
+NOT_LOGGED_OUT = "could not log out"  # begins the line of the supervisor's log that says so
 TOLD_TO_END = "told to end"
 
 

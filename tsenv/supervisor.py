@@ -642,7 +642,7 @@ class Supervisor:
         try:
             child = tools.start(argv, cwd="/", **files)
         except OSError as error:  # it was removed meanwhile
-            self.log.event(f"could not log out: {error}")
+            self.log.event(f"{session.NOT_LOGGED_OUT}: {error}")
             self._end_parts(hurry=hurry)
             return
         patience = HURRIED_LOGOUT_SECONDS if hurry else LOGOUT_SECONDS
@@ -651,7 +651,8 @@ class Supervisor:
         def logged_out(status: int) -> None:
             slow.cancel()
             if status:
-                self.log.event("could not log out: the node stays in the control server's list until that drops it")
+                stays = "the node stays in the control server's list until that drops it"
+                self.log.event(f"{session.NOT_LOGGED_OUT}: {stays}")
             self._end_parts(hurry=hurry)
 
         self.loop.child(child, logged_out)

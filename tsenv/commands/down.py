@@ -58,8 +58,9 @@ def end(name: str, *, force: bool, quiet: bool = False) -> None:
         stopped = _stop(name)
         clear(name)
         remove(folder)
-    if "could not log out" in logs.Log.tail(name, "supervisor", 20, since=told):
-        print(f"tsenv: {name}: could not log out: the control server keeps the node until it drops it", file=sys.stderr)
+    if session.NOT_LOGGED_OUT in logs.Log.tail(name, "supervisor", 20, since=told):
+        stays = "the control server keeps the node until it drops it"
+        print(f"tsenv: {name}: {session.NOT_LOGGED_OUT}: {stays}", file=sys.stderr)
     if not quiet:
         print(f"{name}: {'down' if stopped else f'was {now}, removed'}")
 

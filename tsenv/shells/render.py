@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from tsenv.errors import USAGE, TsenvError
-from tsenv.paths import data_file
-from tsenv.shells import quote, shims
+from tsenv.paths import data_file, state_base
+from tsenv.shells import quote
 from tsenv.shells.plan import Plan
 
 
@@ -103,7 +103,7 @@ def hook(shell: str, program: str) -> str:
         raise TsenvError(f"no hook for {shell}", f"bash, zsh and fish have one; {works} works", USAGE)
     from tsenv import config
 
-    values = {"TSENV": program, "SHELL": shell, "ROOT": shims.root(), "ALLOW": str(config.allow_store())}
+    values = {"TSENV": program, "SHELL": shell, "ROOT": state_base(), "ALLOW": str(config.allow_store())}
     return fill(shell, files[shell], values)
 
 

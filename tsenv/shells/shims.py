@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from tsenv.errors import TsenvError
-from tsenv.paths import data_file, private_dir, session_dir, state_dir
+from tsenv.paths import data_file, private_dir, session_dir, state_base, state_dir, without_shims
 from tsenv.shells import quote
 
 # Programs that touch neither the network nor start other programs: led into the session they would do the same, 4 ms
@@ -37,11 +37,6 @@ OUTSIDE = frozenset({"tsenv", "nsenter", "unshare", "pasta", "passt", "tailscale
 PING = frozenset({"ping", "ping4", "ping6", "fping", "traceroute", "traceroute6", "tracepath", "mtr-packet"})
 
 _SETID = stat.S_ISUID | stat.S_ISGID
-
-
-def root() -> str:
-    """Return the folder that holds every session's bin/."""
-    return os.path.dirname(state_dir("default"))
 
 
 def bin_dir(name: str) -> str:
@@ -112,10 +107,9 @@ def _folders(path: str) -> list[tuple[str, int]]:
 
     Without shims of any session, and without relative ones: what lies there changes with every cd.
     """
-    ours = root() + "/"
     found = {}
-    for folder in path.split(":"):
-        if folder.startswith("/") and folder not in found and not (folder.startswith(ours) and folder[-4:] == "/bin"):
+    for folder in without_shims(path).split(":"):
+        if folder.startswith("/") and folder not in found:
             with suppress(OSError):
                 found[folder] = os.stat(folder).st_mtime_ns
     return list(found.items())
@@ -138,7 +132,7 @@ def _write_shim(name: str) -> None:
     import re
 
     folder = session_dir(name)
-    values = {"NAME": name, "SESSION": folder, "BASE": os.path.dirname(folder), "ROOT": root(), "SHIM": target}
+    values = {"NAME": name, "SESSION": folder, "BASE": os.path.dirname(folder), "ROOT": state_base(), "SHIM": target}
     with open(data_file("shell/shim.sh"), encoding="utf-8") as file:
         text = re.sub(r"@([A-Z_]+)@", lambda hit: quote.posix(values[hit[1]]), file.read())
     content = text.encode("utf-8", "surrogateescape")
