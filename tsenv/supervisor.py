@@ -468,7 +468,7 @@ class Supervisor:
     def _network_changed(self) -> None:
         """The host has other addresses or routes. tailscaled sees only the session's, so it is told to look anew."""
         hostnet.drain(self.host)
-        if self.rebind is None and self.ready:
+        if self.rebind is None and self.ready and not self.stopping:
             self.rebind = self.loop.after(SETTLE_SECONDS, self._rebind)
 
     def _rebind(self) -> None:
@@ -660,6 +660,10 @@ class Supervisor:
     def _revive(self) -> None:
         """A daemon that is being started again must be there to log out, and one that has just logged in be done."""
         young = time.monotonic() - self.tailscaled.began < YOUNG_SECONDS
+        if self.rebind is not None:  # now, not in the middle of the logout, whose connection it would break
+            self.rebind.cancel()
+            self._rebind()
+            young = True
         if (self.ready and self.bus is not None and young) or (not self.ready and self.daemon_state == "Running"):
             self._await_online()
         if self.ready and self.bus is None:
