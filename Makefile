@@ -28,7 +28,7 @@ soak: setup
 	$(PYTHON) -m pytest tests/e2e/long_faults.py
 
 soak-short: setup
-	tests/soak/run --seconds 120 --sessions 4 --execs 600
+	tests/soak/run
 
 # Speed as ratios to baselines of the same run, into benchmarks/README.md. It wants the machine for itself.
 bench: setup

@@ -1,8 +1,11 @@
 #!/bin/sh
-# Waits until stdin, the supervisor's lifeline, ends; then nothing of the session may run on: every process in this
-# network or mount namespace is killed, but this one and those given.
+# Waits until stdin, the supervisor's lifeline, ends; then nothing of the session may run on: every process in this user
+# namespace, or in one made in it, is killed, but this one and those given.
 #
 #   end.sh [PID…]
+#
+# The kernel shows a process's namespaces to those that may trace it, and from in here these are the ones to end, whatever
+# they made for themselves. Their first id is one that is known in here; no id of the host's own namespace is (4294967295).
 #
 # The anchor becomes this, and so does the inner process, which spares the anchor: one of them is enough.
 exec >/dev/null 2>&1
@@ -17,9 +20,9 @@ while [ "$left" ] && [ "$rounds" -lt 50 ]; do
         case " $$ $* " in
             *" $pid "*) ;;
             *)
-                if [ "$proc/ns/net" -ef "/proc/$$/ns/net" ] || [ "$proc/ns/mnt" -ef "/proc/$$/ns/mnt" ]; then
-                    kill -KILL "$pid" && left=1
-                fi
+                [ -e "$proc/ns/user" ] || continue
+                read -r _ first _ <"$proc/uid_map" || first=
+                if [ "$first" != 4294967295 ] && kill -KILL "$pid"; then left=1; fi
                 ;;
         esac
     done

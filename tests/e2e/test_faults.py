@@ -254,7 +254,7 @@ def test_without_it_nothing_runs_on_and_the_next_command_says_so(
 ) -> None:
     session = new_session(control=CONTROL)
     commands = [session.popen(*words, stdout=None, stderr=None) for words in (
-        ("sleep", "1000"), ("unshare", "-Urn", "sleep", "1001")  # in namespaces of its own, too
+        ("sleep", "1000"), ("unshare", "-Urnm", "sleep", "1001")  # in namespaces of its own, too
     )]  # fmt: skip
     background += commands
     until(lambda: len(session.status()["processes"]) == len(commands), "the commands to run inside")
