@@ -46,16 +46,10 @@ class Up(Protocol):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that uses the lab, directly or through a fixture. What takes long must not be begun last."""
+    """Mark every test that uses the lab, directly or through a fixture."""
     for item in items:
         if "lab" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.lab)
-
-    def length(item: pytest.Item) -> tuple[float, bool]:
-        limit = item.get_closest_marker("timeout")
-        return limit.args[0] if limit else 0, item.get_closest_marker("xdist_group") is not None
-
-    items.sort(key=length, reverse=True)
 
 
 @pytest.hookimpl(optionalhook=True)  # only where xdist is
@@ -78,7 +72,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
                 groups[file] = hit[1] if hit else ""
             return groups[file] or nodeid
 
-    config.option.loadscopereorder = False  # by the number of tests, that would be
     return ByGroup(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 

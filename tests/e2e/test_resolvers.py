@@ -38,7 +38,7 @@ def test_names(lab: Lab, shape: tuple[str, Machine], up: Callable[..., Completed
     session = Session(session_name, machine, lab.control)
 
     for peer in ("my-server", session.fqdn):
-        assert session.exec("curl", "-sS", "-m", "5", f"http://{peer}/").stdout == "my-server of tailnet A\n", peer
+        assert session.exec("curl", "-sS", "-m", "15", f"http://{peer}/").stdout == "my-server of tailnet A\n", peer
     for name in ("internet.lab.test", "control.lab.test"):
         found = session.exec("getent", "hosts", name)
         assert (found.returncode == 0) == (resolver != "none"), f"{name}: {found}"
