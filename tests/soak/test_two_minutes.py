@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lab import Lab
 
 pytestmark = [
-    pytest.mark.alone,  # a namespace's number is soon given again: to others' sessions, too
+    pytest.mark.alone,  # a load for the machine
     pytest.mark.timeout(480),  # killed sessions' nodes take their time to go
     pytest.mark.flaky(reruns=0),  # no leak goes away by a second try
 ]
